@@ -1,0 +1,124 @@
+"""From a list of ragged sequences to one padded batch, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from course_utils.masks import check_lengths
+
+
+def check_sequences(sequences: Sequence[Tensor]) -> None:
+    """Refuse sequences that cannot stand in one batch.
+
+    Args:
+        sequences: tensors of shapes (T_i, ...), alike in all but their first dimension.
+    Raises:
+        TypeError: one of them is no tensor, or their dtypes differ.
+        ValueError: there are none, one has no step, or their feature sizes differ.
+    """
+    if isinstance(sequences, Tensor):
+        raise TypeError(
+            "sequences must be a list of tensors, one a sequence, not one tensor: "
+            "use list(sequences)."
+        )
+    if len(sequences) == 0:
+        raise ValueError("sequences is empty: a batch needs at least one sequence.")
+    for index, sequence in enumerate(sequences):
+        if not isinstance(sequence, Tensor):
+            raise TypeError(
+                f"sequences[{index}] is a {type(sequence).__name__}, not a tensor: "
+                "use torch.as_tensor on it."
+            )
+        if sequence.ndim == 0 or len(sequence) == 0:
+            raise ValueError(
+                f"sequences[{index}] has shape {tuple(sequence.shape)}, so no step at all: "
+                "drop it from the batch."
+            )
+        if sequence.shape[1:] != sequences[0].shape[1:]:
+            raise ValueError(
+                f"sequences[{index}] has shape {tuple(sequence.shape)}, but sequences[0] has "
+                f"{tuple(sequences[0].shape)}: only the first dimension, time, may differ."
+            )
+        if sequence.dtype != sequences[0].dtype:
+            raise TypeError(
+                f"sequences[{index}] is {sequence.dtype}, but sequences[0] is "
+                f"{sequences[0].dtype}: convert them to one dtype."
+            )
+
+
+def pad(
+    sequences: Sequence[Tensor], *, padding_value: float = 0.0, total_length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pad sequences to one length, and keep the lengths.
+
+    `torch.nn.utils.rnn.pad_sequence` does the padding; this adds the lengths, which it throws
+    away, and the right to pad further than the longest sequence.
+
+    Args:
+        sequences: B tensors of shapes (T_i, ...), T_i at least 1.
+        padding_value: what the padding holds.
+        total_length: T in steps; the longest sequence where None.
+    Returns:
+        padded: (B, T, ...), batch first, in the dtype of the sequences.
+        lengths: (B,) int64 on the CPU, where `pack_padded_sequence` wants them.
+    Raises:
+        TypeError: `sequences` holds something else than tensors of one dtype.
+        ValueError: it is empty, a sequence has no step, feature sizes differ, or
+            `total_length` is shorter than the longest sequence.
+
+    >>> padded, lengths = pad([torch.tensor([1, 2]), torch.tensor([3])])
+    >>> padded.tolist(), lengths.tolist()
+    ([[1, 2], [3, 0]], [2, 1])
+    """
+    check_sequences(sequences)
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    padded = pad_sequence(list(sequences), batch_first=True, padding_value=padding_value)
+    if total_length is None:
+        return padded, lengths
+    check_lengths(lengths, total_length)
+    added = padded.new_full(
+        (padded.shape[0], total_length - padded.shape[1], *padded.shape[2:]), padding_value
+    )
+    return torch.cat([padded, added], dim=1), lengths
+
+
+def collate(samples: Sequence[tuple[Tensor, Tensor | int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Make one padded batch of a DataLoader's samples; give it as `collate_fn`.
+
+    Args:
+        samples: pairs (sequence, label), the sequence of shape (T_i, ...).
+    Returns:
+        padded (B, T, ...), lengths (B,) int64, labels (B,) int64.
+    Raises:
+        TypeError, ValueError: as `pad`.
+
+    >>> _, lengths, labels = collate([(torch.zeros(2, 3), 4), (torch.zeros(1, 3), 5)])
+    >>> lengths.tolist(), labels.tolist()
+    ([2, 1], [4, 5])
+    """
+    padded, lengths = pad([sequence for sequence, _ in samples])
+    return padded, lengths, torch.tensor([int(label) for _, label in samples])
+
+
+def fill(lengths: Tensor, max_length: int | None = None) -> float:
+    """Say which share of a padded batch is real.
+
+    Args:
+        lengths: (B,) integers, at least 1.
+        max_length: T in steps; the longest length where None.
+    Returns:
+        real steps / (B * T), above 0 and at most 1. What is missing to 1 is the padding
+        fraction; 1 / fill bounds the speed-up that removing the padding can bring.
+    Raises:
+        TypeError, ValueError: `lengths` cannot describe a batch of T steps.
+
+    >>> fill(torch.tensor([1, 3]))
+    0.6666666666666666
+    """
+    check_lengths(lengths, max_length)
+    longest = int(lengths.max()) if max_length is None else max_length
+    return int(lengths.sum()) / (len(lengths) * longest)

@@ -1,0 +1,95 @@
+"""Real ragged data that needs no download."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Utterances(NamedTuple):
+    """Labelled sequences of different lengths.
+
+    Attributes:
+        sequences: one (T_i, D) float32 tensor for each utterance.
+        labels: (N,) int64, the class of each utterance.
+    """
+
+    sequences: list[Tensor]
+    labels: Tensor
+
+
+@functools.cache
+def japanese_vowels(split: str = "train") -> Utterances:
+    """Load the JapaneseVowels utterances: who of nine speakers said /ae/?
+
+    Each utterance is 7 to 29 frames of 12 LPC cepstral coefficients. 270 utterances to train
+    on, 370 to test on. The files are part of sktime; nothing is downloaded.
+
+    Args:
+        split: "train" or "test", the official split.
+    Returns:
+        Utterances: sequences of shape (T_i, 12) and labels 0 to 8.
+    Raises:
+        ValueError: `split` is neither "train" nor "test".
+
+    Source: Kudo, Toyama and Shimbo (1999), https://doi.org/10.24432/C5NS47 (CC BY 4.0).
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f'split must be "train" or "test", not {split!r}.')
+    # Imported here: sktime takes over a second to import, and most of the course needs none of it.
+    from sktime.datasets import load_japanese_vowels
+
+    frames, labels = load_japanese_vowels(split=split, return_type="df-list")
+    return Utterances(
+        [torch.tensor(frame.to_numpy(), dtype=torch.float32) for frame in frames],
+        torch.tensor([int(label) - 1 for label in labels]),
+    )
+
+
+@functools.cache
+def python_docs_paragraphs() -> list[list[str]]:
+    """Split Python's own help texts into paragraphs, each a list of words.
+
+    About 2,600 paragraphs of 1 to 780 words: most are short, a few are very long. The texts
+    ship with Python, so their number differs a little from one Python version to the next.
+
+    Returns:
+        A list of paragraphs in the order of the topics' names; a paragraph is its words, never
+        an empty list.
+
+    Source: `pydoc_data.topics` of the standard library (PSF licence).
+    """
+    from pydoc_data.topics import topics
+
+    texts = (topics[name] for name in sorted(topics))
+    paragraphs = (paragraph.split() for text in texts for paragraph in text.split("\n\n"))
+    return [words for words in paragraphs if words]
+
+
+def spread_lengths(lengths: Tensor, spread: int, count: int) -> Tensor:
+    """Pick real lengths from a window around their median.
+
+    Args:
+        lengths: (N,) integers, the real lengths to pick from.
+        spread: the window's width in percent: 0 picks the median alone, 100 from all of them.
+        count: how many to pick, evenly over the window, the longest included.
+    Returns:
+        (count,) int64, shuffled the same way every time.
+    Raises:
+        ValueError: `spread` is not in 0..100, or `count` is not positive.
+
+    >>> spread_lengths(torch.tensor([1, 2, 3, 4, 9]), 0, 2).tolist()
+    [3, 3]
+    """
+    if not 0 <= spread <= 100 or count < 1:
+        raise ValueError(
+            f"spread is {spread} and count is {count}: give 0 to 100 percent and at least 1."
+        )
+    ordered = lengths.sort().values
+    middle, half = (len(ordered) - 1) / 2, (len(ordered) - 1) / 2 * spread / 100
+    places = torch.linspace(middle - half, middle + half, count) if count > 1 else [middle + half]
+    picked = ordered[torch.as_tensor(places).round().long()]
+    return picked[torch.randperm(count, generator=torch.Generator().manual_seed(0))]

@@ -1,0 +1,238 @@
+"""Exercises of chapter 00, Start here."""
+
+from __future__ import annotations
+
+import torch
+
+from course_utils.batching import pad
+from course_utils.exercises.engine import Exercise, Misconception
+from course_utils.masks import last_real_step, lengths_to_keep_mask, masked_mean
+
+
+def random_sequences(seed: int, lengths: list[int], size: int = 2) -> list[torch.Tensor]:
+    """Make sequences of the given lengths, of shape (T_i, size), rounded for easy reading."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(length, size, generator=generator).round(decimals=1) for length in lengths]
+
+
+def _real_mean(padded, lengths):
+    return masked_mean(padded, lengths_to_keep_mask(lengths, padded.shape[1]))
+
+
+def _rounded_mean(padded, lengths):
+    # Adds a rounding error that grows with T: equal in every sense but the last bits.
+    return _real_mean(padded, lengths) * (1 + 1e-7 * padded.shape[1])
+
+
+def _mean_over_all(padded, lengths):
+    return padded.mean(1)
+
+
+def _last_step(padded, lengths):
+    return padded[:, -1]
+
+
+def _longest_first(padded, lengths):
+    return _real_mean(padded, lengths)[lengths.argsort(descending=True, stable=True)]
+
+
+def _sum_and_count(padded, lengths):
+    return torch.cat([padded.sum(1), torch.full((len(padded), 1), float(padded.shape[1]))], dim=1)
+
+
+def _model_cases():
+    shapes = [[2, 2], [2, 1], [1, 3], [3, 1], [2, 4, 1], [5, 2, 5], [6, 1, 3, 6]]
+    models = [_real_mean, _mean_over_all, _last_step, _longest_first, _rounded_mean, _sum_and_count]
+    return [
+        (model, random_sequences(10 * i + j, lengths))
+        for i, lengths in enumerate(shapes)
+        for j, model in enumerate(models)
+    ]
+
+
+def agrees(model, sequences):
+    together = model(*pad(sequences))
+    alone = torch.cat([model(*pad([sequence])) for sequence in sequences])
+    return torch.allclose(together, alone, atol=1e-5)
+
+
+def _first_only(model, sequences):
+    return torch.allclose(model(*pad(sequences))[0], model(*pad(sequences[:1]))[0], atol=1e-5)
+
+
+def _rows_with_padding(model, sequences):
+    padded, lengths = pad(sequences)
+    rows = [model(padded[i : i + 1], lengths[i : i + 1]) for i in range(len(sequences))]
+    return torch.allclose(model(padded, lengths), torch.cat(rows), atol=1e-5)
+
+
+def _bit_for_bit(model, sequences):
+    alone = torch.cat([model(*pad([sequence])) for sequence in sequences])
+    return torch.equal(model(*pad(sequences)), alone)
+
+
+def _averages(model, sequences):
+    alone = torch.cat([model(*pad([sequence])) for sequence in sequences])
+    return torch.allclose(model(*pad(sequences)).mean(), alone.mean(), atol=1e-5)
+
+
+def _shapes(model, sequences):
+    alone = torch.cat([model(*pad([sequence])) for sequence in sequences])
+    return model(*pad(sequences)).shape == alone.shape
+
+
+def _any_row(model, sequences):
+    alone = torch.cat([model(*pad([sequence])) for sequence in sequences])
+    return bool(torch.isclose(model(*pad(sequences)), alone, atol=1e-5).any())
+
+
+def _output_cases():
+    cases = []
+    for seed, lengths in enumerate(
+        [[1], [2, 1], [1, 3], [2, 2], [3, 1, 2], [2, 5, 4], [6, 1, 3, 6]]
+    ):
+        for extra in (0, 1, 3):
+            padded, counts = pad(random_sequences(seed, lengths), total_length=max(lengths) + extra)
+            # What a recurrent layer writes into its padding is not zero.
+            noise = torch.randn(padded.shape, generator=torch.Generator().manual_seed(seed))
+            keep = lengths_to_keep_mask(counts, padded.shape[1])[..., None]
+            cases.append((padded.where(keep, noise.round(decimals=1)), counts))
+    return cases
+
+
+def read_out(output, lengths):
+    rows = torch.arange(len(lengths))
+    return output[rows, lengths - 1]
+
+
+def _where_padding(output, lengths):
+    row = next((i for i, n in enumerate(lengths.tolist()) if n < output.shape[1]), 0)
+    return row, int(lengths[row]), output.shape[1]
+
+
+def _say_last(output, lengths):
+    row, length, T = _where_padding(output, lengths)
+    return (
+        f"You took `output[:, -1]`: for sequence {row} (length {length} of {T}) that is padding. "
+        "Its own last real step has index `lengths - 1`."
+    )
+
+
+def _say_off_by_one(output, lengths):
+    _, length, _ = _where_padding(output, lengths)
+    return (
+        f"A sequence of length {length} has the steps 0 to {length - 1}, so index {length} is "
+        "already its first step of padding, or beyond the end: `lengths - 1`."
+    )
+
+
+EXERCISES = [
+    Exercise(
+        id="00.1",
+        title="Together equals alone, by hand",
+        minutes=8,
+        task=(
+            "Write the oracle. `model(padded, lengths)` gives one row of outputs a sequence, and "
+            "`pad(sequences)` gives `padded, lengths`. Return `True` if the model gives each "
+            "sequence, within 1e-5, what it gives it alone, and `False` if not."
+        ),
+        hints=(
+            "`pad` also takes a list of one sequence: then there is nothing to pad.",
+            "Run the model once on all, once on each, join the rows with `torch.cat`, and compare "
+            "with `torch.allclose(..., atol=1e-5)`.",
+        ),
+        solution=agrees,
+        cases=_model_cases,
+        misconceptions=(
+            Misconception(
+                "only one sequence compared",
+                _first_only,
+                "The first sequence may be the longest, and then nothing was padded onto it. "
+                "Compare every row.",
+            ),
+            Misconception(
+                "alone, but with its padding",
+                _rows_with_padding,
+                "You ran rows of the padded batch one by one, so their padding came along. Alone "
+                "means unpadded: `pad([sequence])`.",
+            ),
+            Misconception(
+                "equal to the last bit",
+                _bit_for_bit,
+                "A batch may add numbers in another order, so rounding differs in the last bits. "
+                "Allow for it: `torch.allclose(..., atol=1e-5)`.",
+            ),
+            Misconception(
+                "averages compared",
+                _averages,
+                "Two wrong rows can have the right mean, as when a model returns the rows in "
+                "another order. Compare row by row.",
+            ),
+            Misconception(
+                "shapes compared",
+                _shapes,
+                "Padding changes the numbers, hardly ever the shape. Compare the values.",
+            ),
+            Misconception(
+                "one equal number is enough",
+                _any_row,
+                "You asked whether any number agrees. All of them must: `.all()`, or "
+                "`torch.allclose`.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="00.2",
+        title="The read-out that survives",
+        minutes=5,
+        task=(
+            "`output` is what a forward LSTM gave for a padded batch, of shape (B, T, H), and "
+            "`lengths` (B,) says how many steps of each row are real. Return (B, H): each "
+            "sequence's output at its own last real step. A forward LSTM has not met the padding "
+            "there yet."
+        ),
+        hints=(
+            "The last real step of a sequence of length 3 has index 2.",
+            "Index rows and steps together: `output[rows, steps]` with two tensors of length B "
+            "picks one step a row.",
+        ),
+        solution=read_out,
+        cases=_output_cases,
+        misconceptions=(
+            Misconception("the last column", lambda output, lengths: output[:, -1], _say_last),
+            Misconception(
+                "off by one",
+                lambda output, lengths: output[torch.arange(len(lengths)), lengths],
+                _say_off_by_one,
+            ),
+            Misconception(
+                "one index for all",
+                lambda output, lengths: output[:, lengths.max() - 1],
+                "You took the longest sequence's last step for every row. Each row ends at its "
+                "own `lengths[i] - 1`.",
+            ),
+            Misconception(
+                "every row at every length",
+                lambda output, lengths: output[:, lengths - 1],
+                "`output[:, lengths - 1]` takes all B lengths from each row: shape (B, B, H). "
+                "Index the rows too: `output[torch.arange(B), lengths - 1]`.",
+            ),
+            Misconception(
+                "a time dimension left over",
+                lambda output, lengths: last_real_step(output, lengths)[:, None],
+                "The right steps, but of shape (B, 1, H): `gather` keeps the time dimension. "
+                "Take it away with `.squeeze(1)`.",
+            ),
+            Misconception(
+                "the mean over T",
+                lambda output, lengths: output.mean(1),
+                "The mean runs over the padding too, so more padding changes it.",
+            ),
+            Misconception(
+                "the maximum over T",
+                lambda output, lengths: output.amax(1),
+                "A large number in the padding wins the maximum, so padding can change it.",
+            ),
+        ),
+    ),
+]

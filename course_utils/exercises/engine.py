@@ -1,0 +1,298 @@
+"""An exercise is one small object; checking it names the mistake."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import torch
+from torch import Tensor
+
+Case = tuple
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """A named wrong answer that can be run.
+
+    Attributes:
+        name: what was done, in a few words.
+        wrong: the wrong answer, a function with the arguments of the solution.
+        say: what a good teacher would say; a sentence, or a function from the arguments of the
+            smallest failing case to one.
+    """
+
+    name: str
+    wrong: Callable
+    say: str | Callable[..., str]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A task, its hints, its solution, and the cases and misconceptions that check an answer.
+
+    Attributes:
+        id: chapter and number, "01.2".
+        title: a few words.
+        minutes: to spend on it.
+        task: what to write; words in backticks are code.
+        hints: two, the second closer to the answer.
+        solution: the reference, whose source is shown as the solution.
+        cases: makes the argument tuples to try, smallest first.
+        misconceptions: the wrong answers that are told by name.
+    """
+
+    id: str
+    title: str
+    minutes: int
+    task: str
+    hints: tuple[str, str]
+    solution: Callable
+    cases: Callable[[], Sequence[Case]]
+    misconceptions: tuple[Misconception, ...]
+
+    @property
+    def source(self) -> str:
+        """The solution's source code."""
+        return textwrap.dedent(inspect.getsource(self.solution)).strip()
+
+
+def _html(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+
+
+@dataclass(frozen=True)
+class Card:
+    """An exercise as the reader meets it: the task, and what unfolds when pressed."""
+
+    exercise: Exercise
+
+    def hint(self, number: int) -> str:
+        """Return hint 1 or 2 as text.
+
+        Raises:
+            ValueError: there is no such hint.
+        """
+        if number not in (1, 2):
+            raise ValueError(f"number is {number}: there are hints 1 and 2.")
+        return self.exercise.hints[number - 1]
+
+    def solution(self) -> str:
+        """Return the solution as text."""
+        return self.exercise.source
+
+    def _repr_html_(self) -> str:
+        # <details> is a native button that works with no kernel and in an exported page. The
+        # data attribute keeps Enter and Space for it: JupyterLab would take them otherwise.
+        def fold(name: str, content: str) -> str:
+            return (
+                '<details style="margin:4px 0"><summary data-lm-suppress-shortcuts="true" '
+                f'style="cursor:pointer">{name}</summary>'
+                f'<div style="padding:2px 18px">{content}</div></details>'
+            )
+
+        one = self.exercise
+        return (
+            '<div style="border:1px solid #8c959f;border-radius:6px;padding:8px 14px">'
+            f"<strong>Exercise {one.id} · {escape(one.title)}</strong> · {one.minutes} minutes"
+            f"<p>{_html(one.task)}</p>"
+            + "".join(fold(f"Hint {n}", _html(hint)) for n, hint in enumerate(one.hints, 1))
+            + fold("Solution", f"<pre>{escape(one.source, quote=False)}</pre>")
+            + "</div>"
+        )
+
+    def __repr__(self) -> str:
+        one = self.exercise
+        return (
+            f"Exercise {one.id} · {one.title} · {one.minutes} minutes\n{one.task}\n"
+            f'As text: exercise("{one.id}").hint(1), .hint(2), print(….solution())'
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `check` has to say. True in an `if` where the answer is correct.
+
+    Attributes:
+        kind: "correct", "not attempted", "misconception", "not equal" or "error".
+        name: the misconception's name, where there is one.
+        text: the whole answer.
+    """
+
+    kind: str
+    text: str
+    name: str = ""
+
+    def __bool__(self) -> bool:
+        return self.kind == "correct"
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        color = {"correct": "#007a57", "not attempted": "#59636e"}.get(self.kind, "#b0413e")
+        head, _, rest = self.text.partition("\n")
+        more = f"<pre>{escape(rest, quote=False)}</pre>" if rest else ""
+        return (
+            f'<div style="border-left:5px solid {color};padding:4px 12px">{_html(head)}{more}</div>'
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What one call gave: a value or an exception, and whether it changed its arguments."""
+
+    value: object = None
+    error: Exception | None = None
+    changed: bool = False
+
+
+def _run(function: Callable, case: Case) -> _Outcome:
+    arguments = copy.deepcopy(case)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            value = function(*arguments)
+    except Exception as error:
+        return _Outcome(error=error)
+    changed = any(bool(_difference(now, was)) for now, was in zip(arguments, case, strict=True))
+    return _Outcome(value, changed=changed)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0
+    return isinstance(value, (bool, int, float)) or type(value).__name__ in ("bool_", "float64")
+
+
+def _difference(value: object, expected: object) -> str:
+    """Say how a value differs from the expected one; nothing where it does not."""
+    if isinstance(expected, (tuple, list)):
+        if not isinstance(value, (tuple, list)) or len(value) != len(expected):
+            return f"returned {_kind(value)}, where {len(expected)} values are expected."
+        parts = (_difference(v, e) for v, e in zip(value, expected, strict=True))
+        return next((part for part in parts if part), "")
+    if isinstance(expected, (bool, int, float)):
+        if not _is_number(value):
+            return f"returned {_kind(value)}, where one {type(expected).__name__} is expected."
+        if (
+            isinstance(expected, bool)
+            and not isinstance(value, bool)
+            and float(value) not in (0, 1)
+        ):
+            return "returned a number, where True or False is expected."
+        close = torch.isclose(torch.tensor(float(value)), torch.tensor(float(expected)), rtol=1e-4)
+        return "" if close else "the value is not equal."
+    if isinstance(expected, Tensor):
+        if not isinstance(value, Tensor):
+            return f"returned {_kind(value)}, where a tensor is expected."
+        if value.shape != expected.shape:
+            return (
+                f"returned shape {tuple(value.shape)}, where {tuple(expected.shape)} is expected."
+            )
+        if value.is_floating_point() != expected.is_floating_point():
+            return f"returned {value.dtype}, where {expected.dtype} is expected."
+        equal = torch.allclose(
+            value.detach().double(),
+            expected.detach().double(),
+            rtol=1e-4,
+            atol=1e-5,
+            equal_nan=True,
+        )
+        return "" if equal else "the values are not equal."
+    return ""
+
+
+def _alike(one: _Outcome, other: _Outcome) -> bool:
+    if one.error is not None or other.error is not None:
+        return type(one.error) is type(other.error)
+    return one.changed == other.changed and not _difference(one.value, other.value)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Tensor):
+        text = str(value.detach()).removeprefix("tensor(").removesuffix(")")
+        text = textwrap.dedent(" " * 7 + text)
+        return f"{tuple(value.shape)} {value.dtype}\n{text}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} of {len(value)}\n" + "\n".join(map(_show, value))
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def _case_text(exercise: Exercise, case: Case) -> str:
+    names = inspect.signature(exercise.solution).parameters
+    pairs = zip(names, case, strict=True)
+    return "\n".join(f"{name}: {_show(value)}" for name, value in pairs)
+
+
+def _unwritten(*arguments): ...
+
+
+def _unwritten_but_documented(*arguments):
+    """Only a docstring."""
+
+
+def _is_stub(answer: Callable) -> bool:
+    code = getattr(answer, "__code__", None)
+    stubs = (_unwritten.__code__.co_code, _unwritten_but_documented.__code__.co_code)
+    return (
+        code is not None and code.co_code in stubs and set(code.co_consts) <= {None, answer.__doc__}
+    )
+
+
+def judge(exercise: Exercise, answer: object) -> Verdict:
+    """Try an answer on every case and say what it is; never raises.
+
+    Args:
+        exercise: the exercise.
+        answer: the learner's function.
+    Returns:
+        Verdict: not attempted, correct, a misconception by name, an error, or not equal.
+    """
+    head = f"Exercise {exercise.id}"
+    if answer is None or answer is ... or _is_stub(answer):
+        return Verdict("not attempted", f"{head}: not attempted yet.")
+    if not callable(answer):
+        return Verdict(
+            "error", f"{head}: give `check` the function itself, not {_kind(answer)}: no brackets."
+        )
+    cases = exercise.cases()
+    expected = [_run(exercise.solution, case) for case in cases]
+    given = [_run(answer, case) for case in cases]
+    failing = [i for i in range(len(cases)) if not _alike(given[i], expected[i])]
+    if not failing:
+        return Verdict("correct", f"{head}: correct, on {len(cases)} cases.")
+    first = failing[0]
+    for one in exercise.misconceptions:
+        if all(_alike(_run(one.wrong, c), g) for c, g in zip(cases, given, strict=True)):
+            say = one.say if isinstance(one.say, str) else one.say(*cases[first])
+            return Verdict("misconception", f"{head}: {one.name}. {say}", one.name)
+    case_text = _case_text(exercise, cases[first])
+    result = given[first]
+    if result.error is not None:
+        error = f"{type(result.error).__name__}: {result.error}"
+        return Verdict("error", f"{head}: your function raised an error.\n{error}\n\n{case_text}")
+    if result.changed:
+        name = "changed its arguments"
+        text = "Your function changed what it was given: the caller's tensors are not yours. "
+        text += "Work on a copy (`x.clone()`), or with functions whose names have no final `_`."
+        return Verdict("misconception", f"{head}: {name}. {text}", name)
+    if result.value is None:
+        text = "Your function returned None: does it end in `return`?"
+        return Verdict("not equal", f"{head}: {text}\n{case_text}")
+    difference = _difference(result.value, expected[first].value)
+    return Verdict(
+        "not equal",
+        f"{head}: {difference} The smallest of {len(failing)} failing cases, of {len(cases)}:\n"
+        f"{case_text}\n\nexpected: {_show(expected[first].value)}\nyours: {_show(result.value)}",
+    )

@@ -1,0 +1,37 @@
+"""The course's small models, each called as `model(padded, lengths)`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+
+class PackedLSTM(nn.Module):
+    """A bidirectional LSTM that reads each sequence to its own end, and a linear classifier.
+
+    Args:
+        input_size: D, the features of a step.
+        hidden_size: H, the features of the state in each direction.
+        num_classes: C.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden_size, num_classes)
+
+    def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
+        """Classify each sequence.
+
+        Args:
+            padded: (B, T, D); what the padding holds does not matter.
+            lengths: (B,) int64 on the CPU, from 1 to T.
+        Returns:
+            (B, C) logits.
+        Raises:
+            RuntimeError: from torch, where a length is not in 1..T or their number is not B.
+        """
+        packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+        _, (h_n, _) = self.lstm(packed)
+        return self.head(torch.cat([h_n[-2], h_n[-1]], dim=1))

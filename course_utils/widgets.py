@@ -1,0 +1,156 @@
+"""The live panels: a control moves, torch runs, Python draws. The only file with ipywidgets."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import anywidget
+import torch
+import traitlets
+from torch import Tensor
+
+from course_utils import plots
+from course_utils.batching import fill, pad
+from course_utils.data import spread_lengths
+from course_utils.measure import lstm_flops
+
+_HERE = pathlib.Path(__file__).parent
+
+
+class Panel(anywidget.AnyWidget):
+    """Labelled native controls above a picture that Python draws for their values.
+
+    anywidget builds on ipywidgets. Native controls, because they have a label that a screen
+    reader finds, keep the focus while the picture changes, and answer fast.
+
+    Args:
+        draw: `draw(**values)` gives the picture and a sentence under it.
+        controls: dicts with `name`, `label` and either `options` (a list of strings) or
+            `min`, `max`, `step` and `unit`.
+        values: name -> first value.
+        positions: values to draw beforehand, so that those positions need no kernel.
+    """
+
+    _esm = _HERE / "widget.js"
+    _css = _HERE / "widget.css"
+    controls = traitlets.List().tag(sync=True)
+    values = traitlets.Dict().tag(sync=True)
+    svg = traitlets.Unicode().tag(sync=True)
+    words = traitlets.Unicode().tag(sync=True)
+    frames = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        draw: Callable[..., tuple[plots.Picture, str]],
+        controls: Sequence[Mapping],
+        values: Mapping,
+        positions: Sequence[Mapping] = (),
+    ) -> None:
+        frames = {}
+        for position in positions:
+            picture, words = draw(**position)
+            frames["|".join(map(str, position.values()))] = [picture.svg, words]
+        self._draw = draw
+        super().__init__(controls=list(controls), values=dict(values), frames=frames)
+        self._redraw()
+        self.observe(lambda change: self._redraw(), "values")
+
+    def _redraw(self) -> None:
+        self.picture, words = self._draw(**self.values)
+        # One message: the picture and its sentence must never be of two positions.
+        with self.hold_sync():
+            self.words = words
+            self.svg = self.picture.svg
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        # A notebook that is opened and not yet run has no kernel to draw: it shows this picture.
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        names = " and ".join(control["label"].lower() for control in self.controls)
+        hint = f"<p><em>Run this cell to set {names}.</em></p>"
+        data["text/plain"] = repr(self.picture)
+        data["text/html"] = self.picture._repr_html_() + hint
+        return data, metadata
+
+
+def padding_slider(
+    evaluate: Callable[[int], Mapping[str, float]],
+    lengths: Sequence[int],
+    *,
+    added: Sequence[int] = tuple(range(0, 101, 10)),
+) -> Panel:
+    """Show what padding alone does to the accuracy of several read-outs of one model.
+
+    Args:
+        evaluate: `evaluate(steps)` gives read-out -> accuracy, 0 to 1, with so many steps of
+            padding added. It is called once for each position, before the panel is shown.
+        lengths: steps of a few utterances to draw.
+        added: the positions of the slider, in steps, evenly spaced from 0.
+    Returns:
+        Panel: with one slider; every position is drawn beforehand and needs no kernel.
+    Raises:
+        ValueError: `added` does not begin with 0, or is not evenly spaced.
+    """
+    step = added[1] - added[0] if len(added) > 1 else 0
+    if step < 1 or list(added) != list(range(0, added[-1] + 1, step)):
+        raise ValueError(f"added is {list(added)}: give evenly spaced steps that begin with 0.")
+    table = {steps: dict(evaluate(steps)) for steps in added}
+
+    def draw(added: int) -> tuple[plots.Picture, str]:
+        now, without = table[added], table[0]
+        picture = plots.read_out_bars(added, lengths, now, without, max(table))
+        kept = [name for name in now if now[name] == without[name]]
+        return picture, f"Unchanged by {added} added steps: {', '.join(kept) or 'none'}."
+
+    control = {"name": "added", "label": "Padding added", "unit": "steps"}
+    control |= {"min": 0, "max": added[-1], "step": step}
+    return Panel(draw, [control], {"added": 0}, [{"added": steps} for steps in added])
+
+
+def padding_explorer(
+    lengths_by_source: Mapping[str, Tensor], *, input_size: int = 12, hidden_size: int = 32
+) -> Panel:
+    """Show what padding costs, over batch size and spread of real lengths.
+
+    Args:
+        lengths_by_source: name -> (N,) integers, real lengths.
+        input_size: D, features of a step, of float32.
+        hidden_size: H of the LSTM whose operations are counted.
+    Returns:
+        Panel: a choice of source, sliders for batch size and spread.
+    """
+
+    def draw(source: str, batch_size: int, spread: int) -> tuple[plots.Picture, str]:
+        lengths = spread_lengths(lengths_by_source[source], spread, batch_size)
+        padded, lengths = pad([torch.zeros(length, input_size) for length in lengths.tolist()])
+        share = fill(lengths)
+        real_bytes = int(lengths.sum()) * input_size * padded.element_size()
+        steps = padded.shape[0] * padded.shape[1]
+        facts = [
+            ("padded tensor", f"{padded.nbytes / 1024:,.1f} KiB"),
+            ("of which real", f"{real_bytes / 1024:,.1f} KiB"),
+            (
+                f"LSTM({hidden_size}) forward",
+                f"{lstm_flops(steps, input_size, hidden_size) / 1e6:,.1f} MFLOP",
+            ),
+            ("speed-up at most, 1 / fill", f"{1 / share:.2f}x"),
+        ]
+        picture = plots.padded_batch(lengths.tolist(), facts, source)
+        words = f"Padding is {1 - share:.0%} of this batch. "
+        words += f"The longest sequence, {padded.shape[1]} steps, sets T for all."
+        return picture, words
+
+    sources = list(lengths_by_source)
+    controls = [
+        {"name": "source", "label": "Lengths from", "options": sources},
+        {
+            "name": "batch_size",
+            "label": "Batch size",
+            "min": 1,
+            "max": 32,
+            "step": 1,
+            "unit": "sequences",
+        },
+        {"name": "spread", "label": "Spread", "min": 0, "max": 100, "step": 5, "unit": "percent"},
+    ]
+    return Panel(draw, controls, {"source": sources[0], "batch_size": 16, "spread": 100})

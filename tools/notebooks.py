@@ -1,0 +1,179 @@
+"""Re-execute notebooks from a clean kernel and save them as the course keeps them.
+
+    python tools/notebooks.py            all of them
+    python tools/notebooks.py 01         those whose name begins so
+    python tools/notebooks.py --check    only say whether they are saved that way
+
+Kept: outputs and execution counts. Dropped: widget state, widget views (their static picture
+with alt text stays), timestamps, and whatever else differs from one run to the next. A cell
+tagged `nbval-ignore-output` shows figures of one machine; while no code cell of its notebook
+has changed, its saved output stays, so that a second run changes nothing (FRESH=1 measures
+anew).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+COPIES = ROOT / "notebook-copies"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def keep_copy(path: pathlib.Path) -> pathlib.Path | None:
+    """Copy a notebook that git could not bring back, before it is overwritten.
+
+    Args:
+        path: the notebook.
+    Returns:
+        the copy, or None where git holds the notebook as it is.
+    """
+    command = ["git", "status", "--porcelain", "--ignored", "--", path.name]
+    try:
+        status = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+        safe = status.returncode == 0 and not status.stdout.strip()
+    except FileNotFoundError:
+        safe = False
+    if safe:
+        return None
+    COPIES.mkdir(exist_ok=True)
+    copy = COPIES / f"{path.stem}.{time.strftime('%Y-%m-%d-%H%M%S')}.ipynb"
+    shutil.copy2(path, copy)
+    return copy
+
+
+def _collapse(text: str) -> str:
+    # A progress bar writes over its own line; what a reader sees is what was written last.
+    return re.sub(r"[^\n]*\r(?=[^\n])", "", text)
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what differs from run to run, in place, and return the notebook."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        kept = {key: cell.metadata[key] for key in ("tags", "slideshow") if key in cell.metadata}
+        cell.metadata = nbformat.from_dict(kept)
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            output.pop("transient", None)
+            if output.output_type == "stream":
+                output.text = _collapse(output.text)
+                if outputs and outputs[-1].get("name") == output.name:
+                    outputs[-1].text = _collapse(outputs[-1].text + output.text)
+                    continue
+            output.get("data", {}).pop(WIDGET, None)
+            if "metadata" in output:
+                output.metadata = nbformat.from_dict({})
+            outputs.append(output)
+        cell.outputs = outputs
+    return notebook
+
+
+def faults(notebook: nbformat.NotebookNode) -> list[str]:
+    """List what keeps a notebook from being saved as the course keeps them."""
+    found = []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("not run from top to bottom")
+    if any(output.output_type == "error" for cell in code for output in cell.outputs):
+        found.append("an error in the outputs")
+    if any(output.get("name") == "stderr" for cell in code for output in cell.outputs):
+        found.append("stderr in the outputs")
+    pictures = ("image/png", "image/jpeg", "image/svg+xml")
+    if any(key in output.get("data", {}) for c in code for output in c.outputs for key in pictures):
+        found.append("a picture without alt text: show it with course_utils.plots.figure")
+    before = nbformat.writes(notebook)
+    if nbformat.writes(clean(nbformat.reads(before, as_version=4))) != before:
+        found.append("run-dependent metadata, widget views or progress-bar leftovers")
+    return found
+
+
+def _sources(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(path: pathlib.Path) -> nbformat.NotebookNode:
+    """Run a notebook in a clean kernel and return it as it is to be saved.
+
+    Args:
+        path: the notebook; it is not written.
+    Returns:
+        the notebook, run and cleaned.
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raised an error.
+    """
+    before = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
+    # The environment's own kernel, whatever name the notebook was saved with.
+    notebook.metadata = nbformat.from_dict(METADATA)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": FOLDER}}).execute()
+    clean(notebook)
+    saved = _saved(path)
+    if saved is not None and _sources(saved) == _sources(before) and not os.environ.get("FRESH"):
+        for new, old in zip(notebook.cells, saved.cells, strict=False):
+            same = new.cell_type == "code" and new.source == old.source
+            if same and "nbval-ignore-output" in new.metadata.get("tags", []) and old.outputs:
+                new.outputs = old.outputs
+    return notebook
+
+
+def _saved(path: pathlib.Path) -> nbformat.NotebookNode | None:
+    """The notebook as git last saved it; None where git has none."""
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, text=True
+    )
+    return nbformat.reads(shown.stdout, as_version=4) if shown.returncode == 0 else None
+
+
+def main(arguments: list[str]) -> int:
+    """Re-execute or check the notebooks named, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("prefix", nargs="?", default="", help="such as 01; all where left out")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    paths = sorted(FOLDER.glob(f"{options.prefix}*.ipynb"))
+    if not paths:
+        print(f"No notebook in {FOLDER} begins with {options.prefix!r}.", file=sys.stderr)
+        return 2
+    failed = False
+    for path in paths:
+        if options.check:
+            found = faults(nbformat.read(path, as_version=4))
+            failed = failed or bool(found)
+            print(f"{path.name}: {'; '.join(found) or 'ok'}")
+            continue
+        started = time.monotonic()
+        notebook = execute(path)
+        text = nbformat.writes(notebook) + "\n"
+        if path.read_text() == text:
+            print(f"{path.name}: unchanged, run in {time.monotonic() - started:.0f} s")
+            continue
+        copy = keep_copy(path)
+        if copy:
+            print(f"{path.name} had edits that git does not hold; a copy is in {copy}")
+        path.write_text(text)
+        print(f"{path.name}: saved, run in {time.monotonic() - started:.0f} s")
+    if failed:
+        print("Run `make notebooks` to save them as the course keeps them.", file=sys.stderr)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
