@@ -1,0 +1,61 @@
+# The commands of the course. Each sets up what it needs. Written for GNU make 3.81, which macOS has.
+SHELL = /bin/sh
+.DEFAULT_GOAL = help
+.PHONY: help setup lab test notebooks check
+
+# The first of these that runs, and is a Python that fits, is taken: a name on PATH proves nothing.
+PYTHON = .venv/bin/python python3.11 python3.12 python3.13 python3 python
+RUN = .venv/bin/python
+FIRST = /lab/tree/notebooks/00_start_here.ipynb
+say = printf '\n== %s\n'
+
+help:
+	@echo "make lab             open the course in JupyterLab (ARGS= more arguments for JupyterLab)"
+	@echo "make test            run every check"
+	@echo "make check           run the checks that take seconds"
+	@echo "make notebooks       run all notebooks anew and save them (NB=01: only that one)"
+	@echo
+	@echo "Each sets up .venv the first time. PYTHON=python3.12 names the Python to do it with."
+
+setup:
+	@for python in $(PYTHON); do \
+	  if "$$python" tools/preflight.py --fits >/dev/null 2>&1; then \
+	    exec "$$python" tools/install.py; \
+	  fi; \
+	done; \
+	echo "No Python 3.11, 3.12 or 3.13 runs here (tried: $(PYTHON))." \
+	  "Install one from python.org, or name it: make lab PYTHON=/path/to/python3.11" >&2; \
+	exit 1
+
+lab: setup
+	@$(RUN) tools/preflight.py
+	@$(RUN) -m jupyterlab --LabApp.default_url=$(FIRST) $(ARGS)
+
+notebooks: setup
+	@$(RUN) tools/notebooks.py $(NB)
+
+check: setup
+	@$(say) "ruff"
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(say) "notebooks as saved"
+	@$(RUN) tools/notebooks.py --check
+	@$(say) "module order"
+	@$(RUN) -m pytest -q tests/test_module_order.py
+
+test: setup
+	@$(say) "ruff: check"
+	@$(RUN) -m ruff check
+	@$(say) "ruff: format"
+	@$(RUN) -m ruff format --check
+	@$(say) "unit tests"
+	@$(RUN) -m pytest -q -m "not browser"
+	@$(say) "examples in docstrings"
+	@$(RUN) -m pytest -q --doctest-modules course_utils
+	@$(say) "exercises"
+	@$(RUN) -m course_utils.exercises
+	@$(say) "notebooks"
+	@$(RUN) -m pytest -q -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=120 \
+	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	@$(say) "browser"
+	@$(RUN) -m pytest -q -s tests/browser

@@ -1,0 +1,327 @@
+"""Set the course up in `.venv`: exactly the versions that were tested, in one command.
+
+`python tools/install.py` is what every make target calls first. Where nothing has changed since it
+last finished, it returns at once; what is half finished, moved or broken it says, and makes anew.
+`python tools/install.py --lab-settings` gives JupyterLab's settings to the environment that runs
+it (conda, Binder). Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import preflight
+
+ROOT = preflight.ROOT
+CPU_INDEX = os.environ.get("TORCH_CPU_INDEX", "https://download.pytorch.org/whl/cpu")
+# Name resolution, connecting and answering together: each of them can hang.
+PROBE_SECONDS = 10
+FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
+OVERRIDES = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
+}
+OPENS_ON = {"LabApp": {"default_url": f"/lab/tree/{FIRST_NOTEBOOK}"}}
+
+
+class InstallError(Exception):
+    """What went wrong and the mend, in words for the person at the keyboard."""
+
+
+# --- What is there already ---
+
+
+def pins(constraints: str) -> dict[str, str]:
+    """Lower-case package name -> version, from the text of a constraints file."""
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", constraints.lower(), re.MULTILINE))
+
+
+def wanted(root: Path = ROOT) -> dict[str, str]:
+    """What decides an installation: this Python, this folder, and what the package asks for."""
+    import tomllib  # only here: the rest of this file is read by Pythons that lack it
+
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    asked = [project["project"], project["build-system"], project["tool"]["setuptools"]]
+    text = json.dumps(asked, sort_keys=True) + (root / "constraints.txt").read_text()
+    return {
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "folder": str(root),
+        "versions": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def venv_python(env: Path) -> Path:
+    """The interpreter of the virtual environment `env`."""
+    return env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def runs(python: Path) -> bool:
+    """True where `python` starts and has pip."""
+    try:
+        command = [str(python), "-c", "import pip"]
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def plan(env: Path, want: dict[str, str]) -> tuple[str, str]:
+    """What to do about `env`, and the sentence that says so.
+
+    Returns:
+        ("nothing", ""), ("update", sentence): pip has to run again, or ("make", sentence): anew.
+    Raises:
+        InstallError: `env` is there, and is not ours to remove.
+    """
+    stamp = env / "course.json"
+    if not env.exists() or not any(env.iterdir()):
+        return "make", f"Setting the course up in {env.name}, once: this takes a few minutes."
+    if not stamp.exists():
+        raise InstallError(
+            f"The folder {env} was not made by this course, so it is left alone. "
+            "Rename or remove it, then run the command again."
+        )
+    try:
+        have = json.loads(stamp.read_text())
+    except ValueError:
+        have = {}
+    if have == want:
+        # A stamp outlives the Python that it was written for: that one may be uninstalled.
+        if Path(sys.prefix).resolve() == env or runs(venv_python(env)):
+            return "nothing", ""
+        return "make", f"The Python behind {env.name} is gone: setting the course up again."
+    name = env.name
+    if have.get("folder", want["folder"]) != want["folder"]:
+        return "make", f"The folder was moved or copied since {name} was made: making it again."
+    if have.get("python", want["python"]) != want["python"]:
+        change = f"from Python {have['python']} to {want['python']}"
+        return "make", f"Making {name} again, {change}."
+    if "versions" not in have or not runs(venv_python(env)):
+        return "make", f"The set-up of {name} was not finished, or is broken: starting it again."
+    return "update", f"The tested versions have changed: bringing {env.name} up to date."
+
+
+# --- Where torch comes from ---
+
+PROBE = """
+import sys, urllib.request
+page = urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode()
+sys.exit(sys.argv[3] not in page)
+"""
+
+
+def index_answers(index: str, wheel: str, seconds: float = PROBE_SECONDS) -> bool:
+    """True where the package index lists a torch wheel whose name begins with `wheel` in time.
+
+    A process of its own asks, because a name look-up that hangs can only be killed.
+    """
+    asked = [f"{index.rstrip('/')}/torch/", str(seconds), wheel]
+    command = [sys.executable, "-c", PROBE, *asked]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=seconds).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def has_nvidia_gpu() -> bool:
+    """True where `nvidia-smi` runs and finds a GPU."""
+    try:
+        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and "GPU 0" in answer.stdout
+
+
+def wants_cpu_build() -> bool:
+    """True on Linux without a GPU: only there does the default index bring CUDA for nothing."""
+    return platform.system() == "Linux" and not has_nvidia_gpu()
+
+
+# --- Installing ---
+
+
+def pip_runner(env: Path):
+    """A function that runs `pip install` with the arguments given, and logs all it says.
+
+    It raises `InstallError` where pip fails. On a terminal, one line shows what pip is at.
+    """
+    log = env / "install.log"
+
+    def run(*arguments: str) -> None:
+        command = [str(venv_python(env)), "-m", "pip", "install", *arguments]
+        quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_USER": "0"}
+        said = []
+        with log.open("a", encoding="utf-8") as file:
+            pip = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **quiet},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            file.write(f"$ {' '.join(command)}\n")
+            for line in pip.stdout:
+                file.write(line)
+                said.append(line)
+                if sys.stdout.isatty() and line.strip().startswith(("Downloading", "Installing")):
+                    width = shutil.get_terminal_size().columns - 4
+                    print(f"\r\033[K  {line.strip()[:width]}", end="", flush=True)
+        if sys.stdout.isatty():
+            print("\r\033[K", end="", flush=True)
+        if pip.wait():
+            raise InstallError(f"{explain(''.join(said))} All that pip said is in {log}.")
+
+    return run
+
+
+def explain(said: str) -> str:
+    """Pip's failure in a plain sentence with its mend."""
+    if "No space left" in said:
+        return "The disk is full: make room, then run the command again."
+    if re.search("NewConnection|ConnectTimeout|ReadTimeout|NameResolution|ProxyError", said):
+        return "The package index cannot be reached: check the network, then run it again."
+    if "SSLError" in said or "CERTIFICATE_VERIFY_FAILED" in said:
+        return "The package index's certificate was refused: check the clock, or the proxy's rules."
+    errors = re.findall(r"^ERROR: (.*)", said, re.MULTILINE)
+    if missing := re.findall(r"No matching distribution found for (\S+)", said):
+        return (
+            f"The package index has no {missing[-1]} for this Python on this machine: "
+            "try another Python (make lab PYTHON=python3.11), or use Binder."
+        )
+    return f"pip failed ({errors[-1] if errors else 'without a word'})."
+
+
+def install(run, version_of: dict[str, str], cpu_index: str | None, say=print) -> None:
+    """Install torch, then everything else, at the pinned versions.
+
+    Args:
+        run: `run(*arguments)` runs `pip install` with these; raises `InstallError`.
+        version_of: the pins.
+        cpu_index: where torch comes from first; the default index alone where None.
+        say: takes the sentences for the reader.
+    Raises:
+        InstallError: the default index failed. A failing `cpu_index` is not an error.
+    """
+    if cpu_index:
+        torch = f"torch=={version_of['torch']}"
+        # Alone, and without its dependencies: those come from the default index, at their pins.
+        only_torch = ("--index-url", cpu_index, "--no-deps", "--timeout", "15", "--retries", "1")
+        try:
+            run(*only_torch, torch)
+        except InstallError:
+            say("PyTorch's CPU index answered, then failed: taking torch from the default index.")
+            need_room_for_cuda()
+    # The build backend at its pin too, instead of whichever is newest on the day.
+    run(f"setuptools=={version_of['setuptools']}")
+    run("--no-build-isolation", "-c", "constraints.txt", "-e", ".[test]")
+
+
+def need_room_for_cuda() -> None:
+    """Raise `InstallError` where the disk cannot take the CUDA libraries that come with torch."""
+    if fault := preflight.disk_fault(preflight.free_disk(), preflight.DISK_TO_INSTALL_CUDA):
+        raise InstallError(f"torch would come with CUDA. {fault}")
+
+
+def set_up(env: Path = ROOT / ".venv") -> None:
+    """Make `env` what the course needs, or do nothing where it is.
+
+    Raises:
+        InstallError: the machine does not fit, or pip failed.
+    """
+    if fault := preflight.python_fault():
+        raise InstallError(fault)
+    want = wanted()
+    todo, sentence = plan(env, want)
+    if todo == "nothing":
+        return
+    if faults := preflight.before_install():
+        raise InstallError("\n".join(faults))
+    print(sentence, flush=True)
+    stamp = env / "course.json"
+    if todo == "make":
+        if env.exists():
+            shutil.rmtree(env)
+        if fault := preflight.disk_fault(preflight.free_disk(), preflight.DISK_TO_INSTALL):
+            raise InstallError(fault)
+        env.mkdir()
+    # From here until the end the stamp says "not finished".
+    stamp.write_text("{}\n")
+    if todo == "make":
+        try:
+            venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(env)
+        except subprocess.CalledProcessError as error:
+            raise InstallError(f"{sys.executable} could not make {env} ({error}).") from None
+    version_of = pins((ROOT / "constraints.txt").read_text())
+    cpu_index = None
+    if wants_cpu_build():
+        if index_answers(CPU_INDEX, f"torch-{version_of['torch']}"):
+            cpu_index = CPU_INDEX
+        else:
+            print("PyTorch's CPU index does not answer: taking torch from the default index.")
+    if platform.system() == "Linux" and not cpu_index:
+        need_room_for_cuda()
+    install(pip_runner(env), version_of, cpu_index)
+    lab_settings(env)
+    stamp.write_text(json.dumps(want, indent=1) + "\n")
+    print(f"{env.name} is ready.", flush=True)
+
+
+# --- JupyterLab's settings ---
+
+
+def add_settings(path: Path, settings: dict) -> None:
+    """Write `settings` into the JSON file `path`; what the file says already stays as it is."""
+    there = {}
+    if path.exists():
+        try:
+            there = json.loads(path.read_text())
+        except ValueError:
+            print(f"{path} is not JSON, so it was left as it is.")
+            return
+    merged = {**settings, **there}
+    for name in settings.keys() & there.keys():
+        if isinstance(there[name], dict):
+            merged[name] = {**settings[name], **there[name]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(merged, indent=2) + "\n")
+
+
+def lab_settings(prefix: Path) -> None:
+    """Make the JupyterLab under `prefix` ask no questions and show Markdown as a page."""
+    add_settings(prefix / "share/jupyter/lab/settings/overrides.json", OVERRIDES)
+
+
+def main(arguments: list[str]) -> int:
+    """Set up, or write the settings; 1 and a plain line on stderr where that fails."""
+    try:
+        if arguments == ["--lab-settings"]:
+            lab_settings(Path(sys.prefix))
+            add_settings(Path(sys.prefix) / "etc/jupyter/jupyter_lab_config.json", OPENS_ON)
+        elif arguments:
+            raise InstallError(f"Unknown: {' '.join(arguments)}. Only --lab-settings is.")
+        else:
+            set_up()
+    except InstallError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Run the command again to go on.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"The set-up stopped: {error}. Mend that, then run it again.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
