@@ -1,0 +1,134 @@
+"""One set of versions, in pyproject.toml, constraints.txt, environment.yml and the workflow."""
+
+import tomllib
+
+import preflight
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = preflight.ROOT
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
+TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+
+
+def exact(requirement: Requirement) -> str:
+    """The version of a requirement that allows only one."""
+    (pin,) = requirement.specifier
+    assert pin.operator == "==" and "*" not in pin.version, f"{requirement} is not exact"
+    return pin.version
+
+
+def constraints() -> dict[str, Requirement]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    named = {canonicalize_name(pin.name): pin for pin in pins}
+    assert len(named) == len(pins), "a package is pinned twice"
+    return named
+
+
+def conda() -> tuple[list[str], dict[str, str]]:
+    """The conda lines of environment.yml, and the pip pins: canonical name -> version."""
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
+    pins = [Requirement(line) for line in pip if not line.startswith("--")]
+    lines = [entry for entry in dependencies if isinstance(entry, str)]
+    return lines, {canonicalize_name(pin.name): exact(pin) for pin in pins}
+
+
+@pytest.mark.parametrize("requirement", RUNTIME + TEST, ids=str)
+def test_the_tested_version_is_in_the_range(requirement):
+    pin = constraints()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(exact(pin))
+
+
+@pytest.mark.parametrize("requirement", RUNTIME + TEST, ids=str)
+def test_a_range_has_both_ends(requirement):
+    operators = {part.operator for part in requirement.specifier}
+    assert operators == {">=", "<"}
+
+
+def test_constraints_are_exact_and_of_public_releases():
+    for pin in constraints().values():
+        assert "+" not in exact(pin), f"{pin}: a local build, which no index has"
+
+
+def test_constraints_are_complete():
+    """Whatever the course's dependencies bring here is pinned, and installed at its pin."""
+    from importlib.metadata import distribution
+
+    pins = constraints()
+    todo = [(requirement, "") for requirement in RUNTIME + TEST]
+    seen = set()
+    while todo:
+        requirement, extra = todo.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        for wanted in ("", *requirement.extras):
+            if (name, wanted) in seen:
+                continue
+            seen.add((name, wanted))
+            # PyPI's torch for Linux brings CUDA, at the versions that torch itself names.
+            if name.startswith(("nvidia-", "cuda-")) or name == "triton":
+                continue
+            assert name in pins, f"{name} is not in constraints.txt"
+            found = distribution(name)
+            assert found.version.partition("+")[0] == exact(pins[name]), name
+            todo += [(Requirement(line), wanted) for line in found.requires or ()]
+    assert len(seen) > 100
+
+
+def test_environment_yml_has_the_tested_versions():
+    _, pins = conda()
+    tested = constraints()
+    assert pins == {name: exact(tested[name]) for name in pins}
+
+
+def test_environment_yml_has_what_the_course_needs_to_run():
+    _, pins = conda()
+    assert pins.keys() == {canonicalize_name(requirement.name) for requirement in RUNTIME}
+
+
+def test_environment_yml_names_python_in_the_way_that_binder_reads():
+    lines, _ = conda()
+    assert lines == ["python=3.11", "pip"]
+
+
+def test_binder_has_the_same_environment():
+    # A copy: a link would be a text file in a Windows clone.
+    assert not (ROOT / "binder/environment.yml").is_symlink()
+    copy = (ROOT / "binder/environment.yml").read_bytes()
+    assert copy == (ROOT / "environment.yml").read_bytes()
+
+
+def test_every_place_means_the_same_pythons():
+    supported = SpecifierSet(PROJECT["requires-python"])
+    fitting = [minor for minor in range(30) if preflight.python_fits((3, minor))]
+    assert fitting == [minor for minor in range(30) if supported.contains(f"3.{minor}.4")]
+
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    runs = workflow["jobs"]["test"]["strategy"]["matrix"]["include"]
+    assert all(supported.contains(f"{run['python']}.4") for run in runs)
+    # Every system is tested on the Python of constraints.txt and Binder.
+    for system in ("ubuntu-latest", "macos-latest"):
+        assert "3.11" in [run["python"] for run in runs if run["os"] == system]
+
+    makefile = (ROOT / "Makefile").read_text()
+    for minor in fitting:
+        assert f" python3.{minor} " in makefile
+
+
+def test_ruff_reads_the_oldest_python():
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
+    assert ruff["target-version"] == "py{}{}".format(*preflight.OLDEST)
+
+
+def test_this_environment_is_a_tested_one():
+    assert SpecifierSet(PROJECT["requires-python"]).contains(
+        default_environment()["python_full_version"]
+    )
