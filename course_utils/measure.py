@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from course_utils.batching import fill, pad
+from course_utils.oracle import together_equals_alone
 
 
 class Ratio(NamedTuple):
@@ -25,6 +29,17 @@ class Ratio(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread within the block: small models are faster so, and timings calmer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def paired_ratio(
@@ -62,16 +77,12 @@ def paired_ratio(
         once = seconds(function, 1)
         return max(1, round(min_seconds / max(once, 1e-6)))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         repeats_a, repeats_b = repeats_for(a), repeats_for(b)
         ratios = []
         for _ in range(pairs):
             time_a = seconds(a, repeats_a) / repeats_a
             ratios.append(time_a / max(seconds(b, repeats_b) / repeats_b, 1e-9))
-    finally:
-        torch.set_num_threads(threads)
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
@@ -121,3 +132,64 @@ def lstm_flops(steps: int, input_size: int, hidden_size: int, directions: int = 
     80
     """
     return directions * steps * 2 * 4 * hidden_size * (input_size + hidden_size)
+
+
+class Row(NamedTuple):
+    """One method's line on the course's scoreboard.
+
+    Attributes:
+        method: its name.
+        correct: whether together equals alone, in outputs, loss and gradients.
+        fill: real steps / steps run.
+        time_ratio: time of a training step of the baseline / of this method; above 1 is faster.
+        activation_mib: MiB that autograd keeps for one training step.
+        accuracy: on the test set, 0 to 1.
+    """
+
+    method: str
+    correct: bool
+    fill: float
+    time_ratio: float
+    activation_mib: float
+    accuracy: float
+
+
+def score(
+    method: str,
+    model: nn.Module,
+    sequences: Sequence[Tensor],
+    *,
+    baseline: nn.Module,
+    accuracy: float,
+    runs_padding: bool = True,
+) -> Row:
+    """Measure one method on one batch, for the scoreboard.
+
+    Args:
+        method: its name.
+        model: called as `model(padded, lengths)`.
+        sequences: B tensors of shapes (T_i, ...), the batch.
+        baseline: the model whose time is 1.
+        accuracy: of this model on the test set, 0 to 1.
+        runs_padding: whether the method spends steps on padding; its fill is 1 where not.
+    Returns:
+        Row.
+    Raises:
+        TypeError, ValueError: `sequences` cannot stand in one batch.
+    """
+    padded, lengths = pad(sequences)
+
+    def step(one: nn.Module) -> Callable[[], None]:
+        return lambda: one(padded, lengths).square().mean().backward()
+
+    return Row(
+        method=method,
+        correct=bool(together_equals_alone(model, sequences, extra_padding=20)),
+        fill=fill(lengths) if runs_padding else 1.0,
+        time_ratio=paired_ratio(step(baseline), step(model)).median,
+        activation_mib=activation_bytes(
+            lambda: model(padded, lengths), exclude=[padded, *model.parameters()]
+        )
+        / 2**20,
+        accuracy=accuracy,
+    )

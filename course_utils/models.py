@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+
+
+class PaddedLSTM(nn.Module):
+    """A forward LSTM over a padded batch, a read-out, and a linear classifier (chapter 01).
+
+    Args:
+        input_size: D, the features of a step.
+        hidden_size: H, the features of the state.
+        num_classes: C.
+        read_out: `read_out(output, lengths)` makes (B, H) of the output (B, T, H).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_classes: int,
+        read_out: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, num_classes)
+        self.read_out = read_out
+
+    def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
+        """Classify each sequence.
+
+        Args:
+            padded: (B, T, D).
+            lengths: (B,) int64, from 1 to T.
+        Returns:
+            (B, C) logits. Whether padding changes them depends on the read-out.
+        """
+        output, _ = self.lstm(padded)
+        return self.head(self.read_out(output, lengths))
 
 
 class PackedLSTM(nn.Module):

@@ -57,7 +57,7 @@ class Report:
     def _verdict(self, difference: float) -> str:
         if difference <= self.tolerance:
             return f"equal within {self.tolerance:.0e}"
-        return f"DIFFERS by {difference:.0%} of the largest value"
+        return f"DIFFERS by {100 * difference:.2g}% of the largest value"
 
     def __str__(self) -> str:
         lines = ["together equals alone" if self else "together does NOT equal alone"]

@@ -32,6 +32,7 @@ _STYLE = (
     ".vl .on{fill:#fff}"
     ".vl .pad{stroke:var(--vl-line,#b4bac2);stroke-width:1}"
     ".vl .hatch{stroke:var(--vl-line,#b4bac2);stroke-width:2}"
+    ".vl .bar{fill:var(--vl-bar,#4b5563)}"
     ".vl .ground{fill:var(--vl-ground,#f3f4f6)}"
     ".vl .rule{stroke:var(--vl-muted,#59636e);stroke-width:1}"
     ".vl .mark{stroke:var(--vl-ink,#1f2328);stroke-width:2}"
@@ -228,12 +229,14 @@ def read_out_bars(
         canvas.rect(left, y, length * scale, 20, fill=_color(row))
         canvas.padding(left + length * scale, y, (longest + added - length) * scale, 20)
     top = 70 + 26 * len(lengths)
-    canvas.text(20, top + 30, "Accuracy on the test set, the same weights throughout", "muted")
+    canvas.text(
+        20, top + 30, "Accuracy on the test set; the black mark: with no padding added", "muted"
+    )
     for row, (name, accuracy) in enumerate(accuracies.items()):
         y = top + 44 + 40 * row
         canvas.text(20, y + 19, name, "strong")
         canvas.rect(left, y, width, 28, cls="ground")
-        canvas.rect(left, y, accuracy * width, 28, fill=_color(0))
+        canvas.rect(left, y, accuracy * width, 28, cls="bar")
         start = left + without[name] * width
         canvas.line(start, y - 3, start, y + 31, "mark")
         canvas.text(left + width + 10, y + 19, f"{accuracy:.0%}", "strong")
@@ -268,7 +271,7 @@ def padded_batch(lengths: Sequence[int], facts: Sequence[tuple[str, str]], title
         canvas.padding(left + real_width, y, width - real_width, bar - 2)
     x = left + width + 30
     canvas.text(x, 84, f"fill {share:.0%}", "title")
-    canvas.rect(x, 96, 210 * share, 18, fill=_color(2))
+    canvas.rect(x, 96, 210 * share, 18, cls="bar")
     canvas.padding(x + 210 * share, 96, 210 * (1 - share), 18)
     canvas.text(x, 134, f"{real:,} real steps of {len(lengths) * T:,}", "muted")
     for row, (name, value) in enumerate(facts):
@@ -306,7 +309,7 @@ def leak_table(leaks: Mapping[str, Sequence[bool]], lengths: Sequence[int], titl
             )
             text, cls = ("LEAK", "strong on") if leak else ("clean", "")
             canvas.text(x + cell / 2 - 3, y + 21, text, cls, "middle")
-    alt = f"{title}. " + " ".join(
+    alt = f"{title} " + " ".join(
         f"{name}: " + (f"reaches {sum(map(bool, r))} of {len(r)}." if any(r) else "clean.")
         for name, r in leaks.items()
     )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from course_utils.batching import check_sequences, collate, pad
+from course_utils.measure import one_thread
 
 
 def fit(
@@ -61,15 +62,17 @@ def fit(
     model.train()
     # On stdout and without times: a saved notebook then shows the same bar on every machine.
     bar = "{desc} {bar:30} {n_fmt} of {total_fmt} epochs"
-    for _ in tqdm(range(epochs), desc="training", bar_format=bar, file=sys.stdout, ascii=".#"):
-        total = 0.0
-        for padded, lengths, targets in loader:
-            value = loss(model(padded, lengths), targets)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            total += value.item() * len(targets)
-        history.append(total / len(sequences))
+    rounds = tqdm(range(epochs), desc="training", bar_format=bar, file=sys.stdout, ascii=".#")
+    with one_thread():
+        for _ in rounds:
+            total = 0.0
+            for padded, lengths, targets in loader:
+                value = loss(model(padded, lengths), targets)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                total += value.item() * len(targets)
+            history.append(total / len(sequences))
     model.eval()
     return history
 

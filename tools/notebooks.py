@@ -73,15 +73,16 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         outputs = []
         for output in cell.outputs:
             output.pop("transient", None)
-            if output.output_type == "stream":
-                output.text = _collapse(output.text)
-                if outputs and outputs[-1].get("name") == output.name:
-                    outputs[-1].text = _collapse(outputs[-1].text + output.text)
-                    continue
+            if outputs and output.get("name", "") == outputs[-1].get("name"):
+                outputs[-1].text += output.text
+                continue
             output.get("data", {}).pop(WIDGET, None)
             if "metadata" in output:
                 output.metadata = nbformat.from_dict({})
             outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = _collapse(output.text)
         cell.outputs = outputs
     return notebook
 
@@ -123,7 +124,9 @@ def execute(path: pathlib.Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     # The environment's own kernel, whatever name the notebook was saved with.
     notebook.metadata = nbformat.from_dict(METADATA)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": FOLDER}}).execute()
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": FOLDER}})
+    # ipykernel warns about its own transport on stderr; a cell's stderr is an output, not this.
+    client.execute(stderr=subprocess.DEVNULL)
     clean(notebook)
     saved = _saved(path)
     if saved is not None and _sources(saved) == _sources(before) and not os.environ.get("FRESH"):

@@ -156,6 +156,47 @@ def _one_minus(lengths, batch_size):
     return 1 / (1 - share)
 
 
+def _text_cases():
+    cases = []
+    for seed, lengths in enumerate(_LENGTHS):
+        generator = torch.Generator().manual_seed(seed)
+        table = torch.randn(6, 2, generator=generator).round(decimals=1)
+        # Id 0 is a word like any other here, and the padding has the same id.
+        texts = [torch.randint(0, 6, (length,), generator=generator) for length in lengths]
+        texts[0][-1] = 0
+        cases.append((table, texts))
+    return cases
+
+
+def embed(table, texts):
+    ids, lengths = pad(texts)
+    keep = torch.arange(ids.shape[1]) < lengths[:, None]
+    total = table[ids].masked_fill(~keep[..., None], 0).sum(1)
+    return total / lengths[:, None]
+
+
+def _embed_where_not_zero(table, texts):
+    ids, _ = pad(texts)
+    keep = (ids != 0)[..., None]
+    return (table[ids] * keep).sum(1) / keep.sum(1).clamp(min=1)
+
+
+def _embed_zero_vector(table, texts):
+    table = table.clone()
+    table[0] = 0
+    return table[pad(texts)[0]].mean(1)
+
+
+def _embed_divided_by_longest(table, texts):
+    ids, lengths = pad(texts)
+    return embed(table, texts) * lengths[:, None] / ids.shape[1]
+
+
+def _embed_padded_sum(table, texts):
+    ids, lengths = pad(texts)
+    return table[ids].sum(1) / lengths[:, None]
+
+
 EXERCISES = [
     Exercise(
         id="01.1",
@@ -377,6 +418,52 @@ EXERCISES = [
                 "one over the padding",
                 _one_minus,
                 "1 / (1 - fill) grows as the padding vanishes. What is saved is 1 / fill.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="01.5",
+        title="In the wild: a vector that depends on its neighbours",
+        minutes=7,
+        task=(
+            "Find the fault of `embed_as_found`, and write `embed` without it. `table` (V, D) "
+            "holds a vector for each id; `texts` is a list of B texts, tensors of ids. Return "
+            "(B, D): each text's mean vector, the same in every batch. Every id is a word, 0 too."
+        ),
+        hints=(
+            "The padding has an id as well. Which one, and what does the table say for it?",
+            "`pad` returns the lengths, and the code throws them away. Do as in exercise 01.2.",
+        ),
+        solution=embed,
+        cases=_text_cases,
+        misconceptions=(
+            Misconception(
+                "as it was found",
+                lambda table, texts: table[pad(texts)[0]].mean(1),
+                "The mean still runs over the padding, which looks up the vector of id 0.",
+            ),
+            Misconception(
+                "id 0 taken for padding",
+                _embed_where_not_zero,
+                "You left out every id 0. Here 0 is also a word, so real words are lost: only "
+                "the lengths know what is padding.",
+            ),
+            Misconception(
+                "a zero vector for id 0",
+                _embed_zero_vector,
+                "That is what `padding_idx=0` does: the padding adds nothing, but is still "
+                "counted in the divisor, and the real word 0 has lost its vector.",
+            ),
+            Misconception(
+                "the right sum, divided by T",
+                _embed_divided_by_longest,
+                "The padding is out of the sum, but still in the divisor. Divide each text by "
+                "its own length.",
+            ),
+            Misconception(
+                "the right divisor, padding in the sum",
+                _embed_padded_sum,
+                "You divide by the true length, but the padding's vectors are still in the sum.",
             ),
         ),
     ),
