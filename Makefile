@@ -49,7 +49,7 @@ test: setup
 	@$(say) "ruff: format"
 	@$(RUN) -m ruff format --check
 	@$(say) "unit tests"
-	@$(RUN) -m pytest -q -m "not browser"
+	@$(RUN) -m pytest -q --ignore=tests/browser
 	@$(say) "examples in docstrings"
 	@$(RUN) -m pytest -q --doctest-modules course_utils
 	@$(say) "exercises"

@@ -97,22 +97,28 @@ def python_that_says(folder, name, body):
     return path
 
 
+def make_setup(pythons):
+    """`make setup` with these Pythons, whatever make runs the tests."""
+    command = ["make", "--no-print-directory", "setup", f"PYTHON={pythons}"]
+    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    return subprocess.run(
+        command, cwd=preflight.ROOT, env=environment, capture_output=True, text=True
+    )
+
+
 @pytest.mark.skipif(os.name == "nt", reason="make is for Linux and macOS")
 def test_make_passes_over_a_python_that_is_there_and_does_not_run(tmp_path):
     python_that_says(tmp_path, "python3.11", "echo 'not installed' >&2; exit 127")
     fits = python_that_says(
         tmp_path, "python3.12", 'case "$2" in --fits) exit 0;; esac; echo "taken: $1"'
     )
-    pythons = f"PYTHON={tmp_path}/python3.11 {fits}"
-    command = ["make", "--no-print-directory", "setup", pythons]
-    done = subprocess.run(command, cwd=preflight.ROOT, capture_output=True, text=True)
+    done = make_setup(f"{tmp_path}/python3.11 {fits}")
     assert (done.returncode, done.stdout) == (0, "taken: tools/install.py\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="make is for Linux and macOS")
 def test_make_says_where_no_python_fits():
-    command = ["make", "--no-print-directory", "setup", "PYTHON=/nowhere/python3.9"]
-    done = subprocess.run(command, cwd=preflight.ROOT, capture_output=True, text=True)
+    done = make_setup("/nowhere/python3.9")
     assert done.returncode != 0
     assert done.stdout == ""
     first = done.stderr.splitlines()[0]

@@ -123,6 +123,11 @@ def test_every_place_means_the_same_pythons():
         assert f" python3.{minor} " in makefile
 
 
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+
+
 def test_ruff_reads_the_oldest_python():
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
     assert ruff["target-version"] == "py{}{}".format(*preflight.OLDEST)
