@@ -47,8 +47,9 @@ export default {
       bar.append(group);
     }
 
+    let drawn = null;
     const show = (svg, text) => {
-      stage.innerHTML = svg;
+      if (svg !== drawn) stage.innerHTML = drawn = svg;
       words.textContent = text;
     };
     const follow = () => {

@@ -14,6 +14,7 @@ from course_utils import plots
 from course_utils.batching import fill, pad
 from course_utils.data import spread_lengths
 from course_utils.measure import lstm_flops
+from course_utils.svg import Picture
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -42,7 +43,7 @@ class Panel(anywidget.AnyWidget):
 
     def __init__(
         self,
-        draw: Callable[..., tuple[plots.Picture, str]],
+        draw: Callable[..., tuple[Picture, str]],
         controls: Sequence[Mapping],
         values: Mapping,
         positions: Sequence[Mapping] = (),
@@ -76,6 +77,7 @@ class Panel(anywidget.AnyWidget):
 def padding_slider(
     evaluate: Callable[[int], Mapping[str, float]],
     lengths: Sequence[int],
+    longest: int,
     *,
     added: Sequence[int] = tuple(range(0, 101, 10)),
 ) -> Panel:
@@ -85,6 +87,7 @@ def padding_slider(
         evaluate: `evaluate(steps)` gives read-out -> accuracy, 0 to 1, with so many steps of
             padding added. It is called once for each position, before the panel is shown.
         lengths: steps of a few utterances to draw.
+        longest: steps of the longest utterance that is evaluated.
         added: the positions of the slider, in steps, evenly spaced from 0.
     Returns:
         Panel: with one slider; every position is drawn beforehand and needs no kernel.
@@ -96,11 +99,12 @@ def padding_slider(
         raise ValueError(f"added is {list(added)}: give evenly spaced steps that begin with 0.")
     table = {steps: dict(evaluate(steps)) for steps in added}
 
-    def draw(added: int) -> tuple[plots.Picture, str]:
+    def draw(added: int) -> tuple[Picture, str]:
         now, without = table[added], table[0]
-        picture = plots.read_out_bars(added, lengths, now, without, max(table))
+        picture = plots.read_out_bars(added, lengths, longest, now, without, max(table))
         kept = [name for name in now if now[name] == without[name]]
-        return picture, f"Unchanged by {added} added steps: {', '.join(kept) or 'none'}."
+        words = f"Unchanged by {added} added steps: {', '.join(kept) or 'none'}."
+        return picture, words if added else "Nothing added yet."
 
     control = {"name": "added", "label": "Padding added", "unit": "steps"}
     control |= {"min": 0, "max": added[-1], "step": step}
@@ -120,7 +124,7 @@ def padding_explorer(
         Panel: a choice of source, sliders for batch size and spread.
     """
 
-    def draw(source: str, batch_size: int, spread: int) -> tuple[plots.Picture, str]:
+    def draw(source: str, batch_size: int, spread: int) -> tuple[Picture, str]:
         lengths = spread_lengths(lengths_by_source[source], spread, batch_size)
         padded, lengths = pad([torch.zeros(length, input_size) for length in lengths.tolist()])
         share = fill(lengths)

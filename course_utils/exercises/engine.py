@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -157,6 +158,8 @@ def _run(function: Callable, case: Case) -> _Outcome:
     try:
         with torch.random.fork_rng(devices=[]):
             value = function(*arguments)
+        if _is_number(value) and hasattr(value, "item"):
+            value = value.item()  # a tensor of one number is as good as the number
     except Exception as error:
         return _Outcome(error=error)
     changed = any(bool(_difference(now, was)) for now, was in zip(arguments, case, strict=True))
@@ -170,9 +173,9 @@ def _kind(value: object) -> str:
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim == 0
-    return isinstance(value, (bool, int, float)) or type(value).__name__ in ("bool_", "float64")
+    return isinstance(value, (bool, int, float, np.generic)) or (
+        isinstance(value, Tensor) and value.ndim == 0
+    )
 
 
 def _difference(value: object, expected: object) -> str:
@@ -210,7 +213,11 @@ def _difference(value: object, expected: object) -> str:
             equal_nan=True,
         )
         return "" if equal else "the values are not equal."
-    return ""
+    try:
+        same = type(value) is type(expected) and bool(value == expected)
+    except Exception:  # an array of many, say: no kind that an exercise expects
+        same = False
+    return "" if same else f"returned {_kind(value)}, where {_kind(expected)} is expected."
 
 
 def _alike(one: _Outcome, other: _Outcome) -> bool:

@@ -1,0 +1,131 @@
+"""Pictures with alt text, the canvas that draws them as SVG, and the course's visual grammar.
+
+Each sequence has one colour and one letter, padding is grey and hatched. Numbers are rounded,
+so that the same numbers give the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import dataclass
+from html import escape
+
+# Dark enough for white text on it (contrast 4.5 or more), and told apart by colour-blind eyes;
+# the letter on each sequence says the same without colour.
+PALETTE = ("#0066a6", "#a65a00", "#007a57", "#a8457f", "#5a4fa2", "#00758a", "#8a6d00", "#b0413e")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+_STYLE = (
+    ".vl text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;"
+    "font-size:13px;fill:var(--vl-ink,#1f2328)}"
+    ".vl .paper{fill:var(--vl-paper,#fff)}"
+    ".vl .title{font-size:17px;font-weight:700}"
+    ".vl .muted{fill:var(--vl-muted,#59636e)}"
+    ".vl .strong{font-weight:700}"
+    ".vl .small{font-size:11px}"
+    ".vl .on{fill:#fff}"
+    ".vl .pad{stroke:var(--vl-line,#b4bac2);stroke-width:1}"
+    ".vl .hatch{stroke:var(--vl-line,#b4bac2);stroke-width:2}"
+    ".vl .bar{fill:var(--vl-bar,#4b5563)}"
+    ".vl .ground{fill:var(--vl-ground,#f3f4f6)}"
+    ".vl .rule{stroke:var(--vl-muted,#59636e);stroke-width:1}"
+    ".vl .mark{stroke:var(--vl-ink,#1f2328);stroke-width:2}"
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn picture that says in words what it shows.
+
+    Attributes:
+        data: the file's bytes.
+        kind: "svg+xml" or "png".
+        alt: what a reader sees in it, in a sentence or two.
+        width: in CSS pixels; it shrinks with a narrower page.
+    """
+
+    data: bytes
+    kind: str
+    alt: str
+    width: int
+
+    @property
+    def svg(self) -> str:
+        """The SVG text; empty for a PNG."""
+        return self.data.decode() if self.kind == "svg+xml" else ""
+
+    def _repr_html_(self) -> str:
+        # As <img>: JupyterLab strips inline SVG from a notebook that is opened and not yet run.
+        source = f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
+        return (
+            f'<img alt="{escape(self.alt)}" src="{source}" width="{self.width}" '
+            'style="max-width:100%;height:auto">'
+        )
+
+    def __repr__(self) -> str:
+        return self.alt
+
+
+class Canvas:
+    """Paper of a fixed size in CSS pixels, drawn on element by element."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.parts: list[str] = []
+
+    def rect(
+        self, x: float, y: float, w: float, h: float, *, fill: str = "", opacity: float = 1, cls=""
+    ) -> None:
+        """Add a rectangle; pale, with a full-coloured edge, where `opacity` is below 1."""
+        paint = f' fill="{fill}"' if fill else ""
+        paint += f' fill-opacity="{opacity:.2f}" stroke="{fill}"' if opacity < 1 else ""
+        paint += f' class="{cls}"' if cls else ""
+        self.parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(w, 0):.1f}" height="{h:.1f}" '
+            f'rx="3"{paint}/>'
+        )
+
+    def padding(self, x: float, y: float, w: float, h: float) -> None:
+        """Add a hatched rectangle: padding looks like this and like nothing else."""
+        if w > 0:
+            self.rect(x, y, w, h, fill="url(#HATCH)", cls="pad")
+
+    def text(self, x: float, y: float, text: str, cls: str = "", anchor: str = "start") -> None:
+        """Add a line of text with its baseline at y; it is escaped."""
+        where = f' text-anchor="{anchor}"' if anchor != "start" else ""
+        cls = f' class="{cls}"' if cls else ""
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{cls}{where}>{escape(text)}</text>')
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, cls: str = "rule") -> None:
+        """Add a straight line."""
+        self.parts.append(
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{cls}"/>'
+        )
+
+    def picture(self, alt: str) -> Picture:
+        """Finish: the SVG picture, which says `alt` to whoever does not see it."""
+        body = "".join(self.parts)
+        # Two pictures on one page must not share the pattern's id: a hidden one would blank both.
+        hatch = f"vl-{zlib.crc32((alt + body).encode()):08x}"
+        svg = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="vl" role="img" '
+            f'aria-label="{escape(alt)}" viewBox="0 0 {self.width} {self.height}" '
+            f'width="{self.width}" style="max-width:100%;height:auto"><style>{_STYLE}</style>'
+            f'<defs><pattern id="{hatch}" width="6" height="6" patternUnits="userSpaceOnUse" '
+            'patternTransform="rotate(45)"><rect width="6" height="6" class="ground"/>'
+            '<line x1="0" y1="0" x2="0" y2="6" class="hatch"/></pattern></defs>'
+            f'<rect width="{self.width}" height="{self.height}" rx="6" class="paper"/>'
+            f"{body.replace('url(#HATCH)', f'url(#{hatch})')}</svg>"
+        )
+        return Picture(svg.encode(), "svg+xml", alt, self.width)
+
+
+def letter(index: int) -> str:
+    """Name the sequence in row `index`."""
+    return LETTERS[index % len(LETTERS)]
+
+
+def color(index: int) -> str:
+    """Return the colour of the sequence in row `index`."""
+    return PALETTE[index % len(PALETTE)]

@@ -1,0 +1,156 @@
+"""A real JupyterLab, and a real Chromium that opens it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+SCREENSHOTS = pathlib.Path(__file__).parent / "screenshots"
+TOKEN = "for-this-test-only"
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+
+
+def chromium() -> str | None:
+    """Path of a Chromium or Chrome: $CHROMIUM first, then what is on the PATH."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = (shutil.which(name) for name in names)
+    return os.environ.get("CHROMIUM") or next(filter(None, found), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = chromium()
+    if path is None:
+        reason = "no Chromium found: install the package chromium, or set CHROMIUM to its path"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Lab:
+    """A running JupyterLab over a copy of the notebooks: what is typed must not reach them."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.work = folder / "work"
+        shutil.copytree(
+            ROOT / "notebooks",
+            self.work / "notebooks",
+            ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+        )
+        settings = folder / "settings"
+        # Every cell stays in the page, so that a test can look at all of them.
+        tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+        tracker.parent.mkdir(parents=True)
+        tracker.write_text(json.dumps({"windowingMode": "none"}))
+        self.runtime = folder / "runtime"
+        places = {
+            "JUPYTER_RUNTIME_DIR": self.runtime,
+            "JUPYTER_CONFIG_DIR": folder / "config",
+            "JUPYTERLAB_SETTINGS_DIR": settings,
+            "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
+        }
+        self.log = (folder / "log").open("w")
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"),
+                *("--port=0", "--allow-root", f"--IdentityProvider.token={TOKEN}"),
+            ],
+            cwd=self.work,
+            env=os.environ | {name: str(place) for name, place in places.items()},
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
+        self.url = self._wait_for_url()
+
+    def _wait_for_url(self) -> str:
+        for _ in range(300):
+            for file in self.runtime.glob("jpserver-*.json"):
+                # The file appears before it is whole.
+                if (text := file.read_text()).endswith("}\n") or text.endswith("}"):
+                    return json.loads(text)["url"]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.2)
+        raise RuntimeError(f"JupyterLab did not start; see {self.log.name}")
+
+    def get(self, path: str) -> object:
+        request = urllib.request.Request(
+            self.url + path, headers={"Authorization": f"token {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def kernel_id(self, notebook: str) -> str:
+        """Wait until the notebook has a kernel, and return the kernel's id."""
+        for _ in range(300):
+            for session in self.get("api/sessions"):
+                if session["path"] == f"notebooks/{notebook}" and session["kernel"]:
+                    return session["kernel"]["id"]
+            time.sleep(0.2)
+        raise RuntimeError(f"{notebook} got no kernel")
+
+    def ask(self, notebook: str, code: str) -> str:
+        """Run code in the notebook's own kernel, and return what it prints."""
+        from jupyter_client import BlockingKernelClient
+
+        file = self.runtime / f"kernel-{self.kernel_id(notebook)}.json"
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        printed = []
+
+        def keep(message: dict) -> None:
+            assert message["msg_type"] != "error", message["content"]
+            if message["msg_type"] == "stream":
+                printed.append(message["content"]["text"])
+
+        try:
+            client.execute_interactive(code, output_hook=keep, timeout=120, store_history=False)
+        finally:
+            client.stop_channels()
+        return "".join(printed)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory, browser):
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_screenshots():
+    shutil.rmtree(SCREENSHOTS, ignore_errors=True)
+    SCREENSHOTS.mkdir()
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    yield page
+    context.close()

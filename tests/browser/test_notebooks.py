@@ -1,0 +1,256 @@
+"""Each notebook as a learner meets it: opened, run, every control moved, exercises solved."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import nbformat
+import pytest
+from playwright.sync_api import Locator, expect
+
+from course_utils.data import japanese_vowels, python_docs_paragraphs
+from course_utils.exercises import EXERCISES
+from course_utils.widgets import padding_explorer
+
+from .conftest import ROOT
+from .notebook_page import NotebookPage, summary
+
+pytestmark = pytest.mark.browser
+NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+KEYS = ["ArrowRight", "ArrowLeft"] * 10
+
+
+def panel_cells(page: NotebookPage) -> Locator:
+    return page.root.locator(".jp-CodeCell", has=page.page.locator(".vl-panel"))
+
+
+def alt(panel: Locator) -> str:
+    return panel.locator(".vl-stage svg").get_attribute("aria-label")
+
+
+def set_by_mouse(page: NotebookPage, slider: Locator, share: float) -> None:
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.page.mouse.click(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+
+
+@pytest.fixture(scope="module")
+def baseline(lab, browser):
+    """Median delay of a bare IntSlider linked through Python to a Label: the yardstick."""
+    code = (
+        "import ipywidgets as w\ns, l = w.IntSlider(), w.Label('0')\n"
+        "s.observe(lambda c: setattr(l, 'value', str(c['new'])), 'value')\nw.VBox([s, l])"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, lab.work / "notebooks" / "yardstick.ipynb")
+    browser_page = browser.new_page()
+    page = NotebookPage(lab, browser_page, "yardstick.ipynb")
+    page.run_all()
+    handle = page.root.locator(".noUi-handle")
+    found = page.delays(handle, page.root.locator(".widget-label").last, KEYS)
+    print(f"\nbare IntSlider to Label, through Python: {summary(found)}")
+    browser_page.close()
+    return statistics.median(found)
+
+
+@pytest.fixture(scope="module")
+def ran(lab, browser):
+    """A notebook by its name, opened in a page of its own and run once for all tests."""
+    pages = {}
+
+    def get(name: str) -> NotebookPage:
+        if name not in pages:
+            page = browser.new_page(viewport={"width": 1280, "height": 720})
+            pages[name] = NotebookPage(lab, page, name)
+            pages[name].run_all()
+        return pages[name]
+
+    yield get
+    for notebook in pages.values():
+        notebook.page.close()
+
+
+def test_opened_and_not_run_every_panel_has_its_picture(lab, page):
+    for name in NAMES:
+        notebook = NotebookPage(lab, page, name)
+        saved = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+        pictures = sum(
+            "<img" in output.get("data", {}).get("text/html", "")
+            for cell in saved.cells
+            for output in cell.get("outputs", [])
+        )
+        shown = notebook.root.locator(".jp-OutputArea img[alt]")
+        assert shown.count() == pictures > 0
+        for index in range(pictures):
+            image = shown.nth(index)
+            image.scroll_into_view_if_needed()
+            assert image.evaluate("(one) => one.complete && one.naturalWidth > 100")
+            assert len(image.get_attribute("alt")) > 30
+        assert notebook.errors() == []
+        assert notebook.root.locator(".vl-panel").count() == 0
+
+
+def test_chapter_00(lab, ran, baseline):
+    notebook = ran("00_start_here.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    slider = panel.get_by_role("slider", name="Padding added")
+    code = "import json; print(json.dumps({str(n): evaluate(n) for n in range(0, 101, 10)}))"
+    truth = json.loads(lab.ask(notebook.name, code))
+    none = truth["0"]
+
+    def shows(added: int) -> None:
+        expect(panel.locator("output")).to_have_text(f"{added} steps")
+        for name, accuracy in truth[str(added)].items():
+            assert f"{name} {accuracy:.0%} (none added: {none[name]:.0%})" in alt(panel)
+        kept = [name for name in none if truth[str(added)][name] == none[name]]
+        words = f"Unchanged by {added} added steps: {', '.join(kept)}." if added else "Nothing"
+        expect(panel.locator(".vl-words")).to_contain_text(words)
+
+    shows(0)
+    notebook.screenshot(panel, "00_slider_0")
+    slider.focus()
+    for added in (10, 20, 30):
+        page.keyboard.press("ArrowRight")
+        shows(added)
+    page.keyboard.press("ArrowLeft")
+    shows(20)
+    page.keyboard.press("End")
+    shows(100)
+    notebook.screenshot(panel, "00_slider_100")
+    set_by_mouse(notebook, slider, 0.5)
+    shows(50)
+    assert page.evaluate("() => document.activeElement.type") == "range", "focus was lost"
+    found = notebook.delays(slider, panel.locator(".vl-stage"), KEYS)
+    print(f"\n00 padding slider, all positions drawn beforehand: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+def test_chapter_01(ran, baseline):
+    notebook = ran("01_naive_padding.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    import torch
+
+    sources = {
+        "Vowel recordings": torch.tensor([len(s) for s in japanese_vowels("train").sequences]),
+        "Python documentation": torch.tensor([len(p) for p in python_docs_paragraphs()]),
+    }
+    twin = padding_explorer(sources)
+    values = dict(twin.values)
+
+    def shows(**changed: object) -> None:
+        values.update(changed)
+        twin.values = dict(values)
+        expect(panel.locator(".vl-stage svg")).to_have_attribute("aria-label", twin.picture.alt)
+        expect(panel.locator(".vl-words")).to_have_text(twin.words)
+
+    shows()
+    notebook.screenshot(panel, "01_explorer_vowels")
+    batch_size, spread = (
+        panel.get_by_role("slider", name=name) for name in ("Batch size", "Spread")
+    )
+    batch_size.focus()
+    page.keyboard.press("ArrowRight")
+    shows(batch_size=17)
+    page.keyboard.press("End")
+    shows(batch_size=32)
+    page.keyboard.press("Home")
+    shows(batch_size=1)
+    set_by_mouse(notebook, batch_size, 0.999)
+    shows(batch_size=32)
+    spread.focus()
+    page.keyboard.press("ArrowLeft")
+    shows(spread=95)
+    set_by_mouse(notebook, spread, 0.001)
+    shows(spread=0)
+    page.keyboard.press("End")
+    shows(spread=100)
+    panel.get_by_role("combobox", name="Lengths from").select_option("Python documentation")
+    shows(source="Python documentation")
+    notebook.screenshot(panel, "01_explorer_documentation")
+    panel.get_by_role("combobox", name="Lengths from").focus()
+    page.keyboard.press("ArrowUp")
+    shows(source="Vowel recordings")
+    found = notebook.delays(batch_size, panel.locator(".vl-stage"), KEYS[::-1])
+    print(f"\n01 padding explorer, drawn by the kernel: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+@pytest.mark.parametrize("chapter", sorted({one.id[:2] for one in EXERCISES.values()}))
+def test_exercises(ran, chapter):
+    notebook = ran(next(name for name in NAMES if name.startswith(chapter)))
+    page = notebook.page
+    for one in (one for one in EXERCISES.values() if one.id.startswith(chapter)):
+        card = notebook.cell(f'exercise("{one.id}")')
+        expect(card.locator("summary")).to_have_count(3)
+        for index, part in enumerate([one.hints[0], one.hints[1], one.source]):
+            fold = card.locator("details").nth(index)
+            press = fold.locator("summary")
+            body = fold.locator("div")
+            expect(body).not_to_be_visible()
+            press.scroll_into_view_if_needed()
+            press.click()
+            expect(body).to_be_visible()
+            assert body.inner_text().strip()[:20] == part.replace("`", "")[:20]
+            press.focus()
+            page.keyboard.press("Enter")
+            expect(body).not_to_be_visible()
+            page.keyboard.press("Space")
+            expect(body).to_be_visible()
+        notebook.screenshot(card, f"{one.id}_card")
+        answer = notebook.cell(f'check("{one.id}"')
+        expect(answer.locator(".jp-OutputArea")).to_contain_text("not attempted yet")
+        given = one.solution.__name__
+        call = f'\n\n\ncheck("{one.id}", {given})'
+        wrong = one.misconceptions[0]
+        code = f"from course_utils.exercises import EXERCISES\n{given} = EXERCISES['{one.id}']"
+        text = notebook.run_cell(answer, f"{code}.misconceptions[0].wrong{call}")
+        assert wrong.name in text
+        notebook.screenshot(answer, f"{one.id}_wrong")
+        text = notebook.run_cell(answer, one.source + call)
+        assert f"Exercise {one.id}: correct" in text
+        notebook.screenshot(answer, f"{one.id}_right")
+    assert notebook.errors() == []
+
+
+def test_a_wrong_answer_typed_by_hand_and_one_that_crashes(ran):
+    notebook = ran("01_naive_padding.ipynb")
+    page = notebook.page
+    cell = notebook.cell('check("01.1", fill)')
+    cell.scroll_into_view_if_needed()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type(
+        "def fill(lengths): return 1 - lengths.sum() / (len(lengths) * lengths.max())\n"
+    )
+    page.keyboard.press("Home")
+    page.keyboard.type('\ncheck("01.1", fill)')
+    page.keyboard.press("Control+Enter")
+    expect(cell.locator(".jp-OutputArea")).to_contain_text("the padding fraction")
+    crash = 'def fill(lengths):\n    return lengths.no_such_thing()\n\n\ncheck("01.1", fill)'
+    text = notebook.run_cell(cell, crash)
+    assert "AttributeError" in text and "your function raised an error" in text
+    assert notebook.errors() == [], "the check tells an error, and raises none"
+
+
+def test_dark_theme(ran):
+    for name in NAMES:
+        notebook = ran(name)
+        page = notebook.page
+        notebook.menu("Settings", "Theme", "JupyterLab Dark")
+        page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+        panel = notebook.root.locator(".vl-panel").first
+        paper = panel.locator(".paper").evaluate("(one) => getComputedStyle(one).fill")
+        ink = panel.locator("text.title").first.evaluate("(one) => getComputedStyle(one).fill")
+        assert paper == "rgb(28, 33, 40)" and ink == "rgb(230, 237, 243)"
+        notebook.screenshot(panel, f"{name[:2]}_dark")
+        card = notebook.root.locator(".jp-OutputArea details").first.locator("..")
+        notebook.screenshot(card, f"{name[:2]}_card_dark")
+        notebook.menu("Settings", "Theme", "JupyterLab Light")

@@ -1,0 +1,214 @@
+"""The engine tells each kind of answer apart, and never harms the learner's work."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from course_utils.exercises import EXERCISES, check, exercise
+from course_utils.exercises.__main__ import faults, main
+from course_utils.exercises.engine import Exercise, Misconception, judge
+
+
+def double(values):
+    return values * 2
+
+
+TOY = Exercise(
+    id="99.1",
+    title="Double",
+    minutes=1,
+    task="Return `values` times two.",
+    hints=("one", "two"),
+    solution=double,
+    cases=lambda: [(torch.tensor([1.0]),), (torch.tensor([[1.0, 2.0], [3.0, 4.0]]),)],
+    misconceptions=(
+        Misconception("same", lambda values: values, "You returned what you were given."),
+        Misconception("square", lambda values: values**2, lambda values: f"{values.tolist()}?"),
+        Misconception("half", lambda values: values / 2, "Half."),
+    ),
+)
+
+
+@pytest.mark.parametrize("one", EXERCISES.values(), ids=EXERCISES)
+def test_audit_finds_nothing(one):
+    assert faults(one) == []
+    assert len(one.hints) == 2 and all(one.hints)
+    assert one.id[:2].isdigit() and one.minutes > 0
+
+
+@pytest.mark.parametrize("one", EXERCISES.values(), ids=EXERCISES)
+def test_solution_stands_alone_but_for_torch_and_pad(one):
+    # What "Solution" shows must run when it is pasted into the chapter's notebook.
+    from course_utils.batching import pad
+
+    names = {"torch": torch, "pad": pad}
+    exec(one.source, names)
+    assert judge(one, names[one.solution.__name__])
+
+
+def test_audit_prints_a_line_an_exercise_and_fails_on_a_fault(capsys):
+    blind = Exercise(**{**vars(TOY), "misconceptions": TOY.misconceptions[:2]})
+    assert main([TOY]) == 0
+    assert capsys.readouterr().out.startswith("99.1  ok  Double")
+    assert main([TOY, blind]) == 1
+    assert "fewer than three misconceptions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"solution": lambda values: None if values.ndim > 1 else values * 2}, "stub"),
+        ({"misconceptions": (*TOY.misconceptions[:2], Misconception("right", double, ""))}, "told"),
+    ],
+)
+def test_audit_finds_planted_faults(change, fault):
+    broken = Exercise(**{**vars(TOY), **change})
+    found = " ".join(faults(broken))
+    assert ("told as" in found) if fault == "told" else found == ""
+
+
+def test_audit_finds_two_misconceptions_that_are_one():
+    twins = (*TOY.misconceptions, Misconception("copy", lambda values: values.clone(), ""))
+    assert faults(Exercise(**{**vars(TOY), "misconceptions": twins})) == [
+        "'copy' is told as 'same'"
+    ]
+
+
+def test_audit_command_exits_with_0():
+    done = subprocess.run(
+        [sys.executable, "-m", "course_utils.exercises"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert [line[:4] for line in done.stdout.splitlines()] == list(EXERCISES)
+
+
+def documented(values):
+    """Not written yet."""
+
+
+def stub(values): ...
+
+
+def with_pass(values):
+    pass
+
+
+@pytest.mark.parametrize("answer", [stub, with_pass, documented, None, ...])
+def test_not_attempted(answer):
+    assert judge(TOY, answer).kind == "not attempted"
+
+
+@pytest.mark.parametrize(
+    "answer", [double, lambda values: values + values, lambda v: 2 * v.clone()]
+)
+def test_right_answers_in_other_styles_are_accepted(answer):
+    verdict = judge(TOY, answer)
+    assert verdict and verdict.kind == "correct" and "2 cases" in verdict.text
+
+
+def test_misconception_by_name_with_the_smallest_failing_case():
+    verdict = judge(TOY, lambda values: values * values)
+    assert not verdict and verdict.kind == "misconception" and verdict.name == "square"
+    assert "[1.0]?" in verdict.text
+
+
+def test_wrong_in_a_new_way_shows_case_and_both_values():
+    verdict = judge(TOY, lambda values: values * 2 + (values.ndim == 2))
+    assert verdict.kind == "not equal" and verdict.name == ""
+    for part in ("values: (2, 2)", "expected: (2, 2)", "yours: (2, 2)", "[3., 5.]", "1 failing"):
+        assert part in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda values: (values * 2).tolist(), "returned a list, where a tensor is expected"),
+        (lambda values: (values * 2)[None], "returned shape (1, 1), where (1,) is expected"),
+        (lambda values: (values * 2).long(), "returned torch.int64, where torch.float32"),
+        (lambda values: print(end=""), "returned None: does it end in `return`?"),
+        (lambda values: (values * 2).numpy(), "returned a ndarray, where a tensor is expected"),
+        (torch.zeros(2), "give `check` the function itself"),
+        (7, "give `check` the function itself"),
+    ],
+)
+def test_wrong_kinds_of_answer_are_told(answer, says):
+    verdict = judge(TOY, answer)
+    assert not verdict and says in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("expected", "right", "wrong"),
+    [
+        (True, [True, np.True_, torch.tensor(True)], [False, None, "yes", torch.ones(2), 0.5]),
+        (0.5, [0.5, np.float64(0.5), torch.tensor(0.5)], [0.6, [0.5], None, torch.ones(1)]),
+        ((1, 2.0), [(1, 2.0), [1, 2.0]], [(1,), (2.0, 1), 1]),
+    ],
+)
+def test_numbers_truth_values_and_tuples_are_compared_by_meaning(expected, right, wrong):
+    one = Exercise(**{**vars(TOY), "solution": lambda values: expected, "misconceptions": ()})
+    for value in right:
+        assert judge(one, lambda values, value=value: value), value
+    for value in wrong:
+        assert not judge(one, lambda values, value=value: value), value
+
+
+def test_the_learners_own_error_is_told_with_its_case():
+    def answer(values):
+        if values.ndim == 2:
+            raise KeyError("<b>lost</b>")
+        return values * 2
+
+    verdict = judge(TOY, answer)
+    assert (
+        verdict.kind == "error" and "KeyError" in verdict.text and "values: (2, 2)" in verdict.text
+    )
+    assert "<b>" not in verdict._repr_html_(), "text from the learner is escaped"
+
+
+def test_changing_the_argument_is_told_even_if_the_result_is_right():
+    verdict = judge(TOY, lambda values: values.mul_(2))
+    assert verdict.name == "changed its arguments"
+
+
+def test_an_interrupt_is_not_swallowed():
+    def answer(values):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(TOY, answer)
+
+
+def test_random_numbers_of_the_learner_are_left_alone():
+    torch.manual_seed(1)
+    judge(TOY, lambda values: torch.rand_like(values))
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1))
+
+
+def test_a_verdict_says_the_same_every_time():
+    def answer(padded, lengths):
+        return padded.mean(1) + 1
+
+    assert repr(check("01.2", answer)) == repr(check("01.2", answer))
+
+
+def test_the_card_holds_task_hints_and_solution_in_both_forms():
+    card = exercise("01.2")
+    html, one = card._repr_html_(), card.exercise
+    assert html.count("<details") == 3 and html.count("<summary") == 3
+    assert "masked_fill(~keep" in html and "`" not in html.replace("<pre>", "").split("<pre")[0]
+    assert card.hint(1) == one.hints[0] and card.hint(2) == one.hints[1]
+    assert card.solution().startswith("def mean_over_real_steps")
+    assert one.task in repr(card) and card.solution() not in repr(card)
+    with pytest.raises(ValueError, match="number is 3: there are hints 1 and 2"):
+        card.hint(3)
+
+
+@pytest.mark.parametrize("function", [exercise, lambda id: check(id, stub)])
+def test_an_unknown_id_lists_the_known_ones(function):
+    with pytest.raises(ValueError, match=r"id is '01.9': the exercises are 00.1, 00.2, 01.1"):
+        function("01.9")

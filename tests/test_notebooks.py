@@ -1,0 +1,241 @@
+"""The notebooks as saved, the tool that saves them, and that taught code is the imported code."""
+
+import ast
+import pathlib
+import re
+import subprocess
+
+import nbformat
+import pytest
+import torch
+
+import notebooks as tool
+from course_utils import models
+from course_utils.exercises import EXERCISES
+
+PATHS = sorted(tool.FOLDER.glob("*.ipynb"))
+BOOKS = {path.name: nbformat.read(path, as_version=4) for path in PATHS}
+
+
+def code(book):
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def prose(book):
+    return "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_saved_as_the_course_keeps_them(name):
+    assert tool.faults(BOOKS[name]) == []
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_the_rhythm_of_a_chapter(name):
+    text = prose(BOOKS[name])
+    assert len(re.findall(r"^# ", text, re.M)) == 1, "one H1"
+    assert re.search(r"^\*\d+ minutes", text, re.M), "minutes at the top"
+    assert "After this chapter you can" in text and text.rfind("## Summary") > len(text) / 2
+    assert "Predict" in text and "Why" in text and "## In the wild" in text
+    pictures = sum("<img" in str(cell.outputs) for cell in code(BOOKS[name]))
+    assert text.count("**What to see.**") >= pictures, "a sentence under each figure"
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_links_to_chapters_lead_somewhere(name):
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", prose(BOOKS[name])):
+        assert (tool.FOLDER / link).exists(), link
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_every_exercise_of_the_chapter_is_posed_and_checked_with_its_stub(name):
+    source = "\n".join(cell.source for cell in code(BOOKS[name]))
+    for one in EXERCISES.values():
+        if one.id.startswith(name[:2]):
+            assert f'exercise("{one.id}")' in source
+            given = one.solution.__name__
+            assert f'check("{one.id}", {given})' in source
+            arguments = ", ".join(
+                ast.parse(one.source).body[0].args.args[i].arg
+                for i in range(len(ast.parse(one.source).body[0].args.args))
+            )
+            assert f"def {given}({arguments}): ..." in source
+    assert len(set(re.findall(r'check\("(\d\d\.\d)"', source))) == sum(
+        one.startswith(name[:2]) for one in EXERCISES
+    )
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_nothing_of_the_machine_is_in_a_saved_output(name):
+    text = str([cell.outputs for cell in code(BOOKS[name])])
+    assert not re.search(r"/home/|/root/|/Users/|/work/|0x[0-9a-f]{6}", text)
+
+
+def test_taught_padded_lstm_is_the_imported_one():
+    source = next(
+        cell.source
+        for cell in code(BOOKS["01_naive_padding.ipynb"])
+        if "class PaddedLSTM" in cell.source
+    )
+    names = {"nn": torch.nn}
+    exec(source, names)
+
+    def make(cls):
+        torch.manual_seed(0)
+        return cls(3, 4, 5, names["last_column"])
+
+    taught, imported = make(names["PaddedLSTM"]), make(models.PaddedLSTM)
+    batch, lengths = torch.randn(2, 6, 3), torch.tensor([6, 2])
+    assert torch.equal(taught(batch, lengths), imported(batch, lengths))
+    assert taught.state_dict().keys() == imported.state_dict().keys()
+
+
+def test_taught_means_are_the_imported_ones():
+    from course_utils.masks import lengths_to_keep_mask, masked_mean
+
+    source = next(
+        cell.source for cell in code(BOOKS["01_naive_padding.ipynb"]) if "def filled" in cell.source
+    )
+    names = {"torch": torch}
+    exec(source.split("\n\n\nfor value")[0], names)
+    batch, lengths = torch.randn(3, 6, 2), torch.tensor([6, 2, 1])
+    assert torch.equal(names["real_steps"](batch, lengths)[..., 0], lengths_to_keep_mask(lengths))
+    imported = masked_mean(batch, lengths_to_keep_mask(lengths))
+    assert torch.equal(names["filled"](batch, lengths), imported)
+
+
+# --- the tool ---
+
+
+def book(*sources, outputs=()):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    for count, cell in enumerate(cells, 1):
+        cell.execution_count = count
+        cell.outputs = [nbformat.from_dict(output) for output in outputs]
+    new = nbformat.v4.new_notebook(cells=cells)
+    new.metadata = nbformat.from_dict(tool.METADATA)
+    return new
+
+
+def stream(text, name="stdout"):
+    return {"output_type": "stream", "name": name, "text": text}
+
+
+def shown(**data):
+    return {"output_type": "display_data", "metadata": {}, "data": data}
+
+
+def test_clean_keeps_the_last_state_of_a_progress_bar():
+    cleaned = tool.clean(book("a", outputs=[stream("\rbar 1"), stream("\rbar 2\n"), stream("x\n")]))
+    assert [output.text for output in cleaned.cells[0].outputs] == ["bar 2\nx\n"]
+
+
+def test_clean_drops_widget_views_state_and_timestamps():
+    dirty = book("a", outputs=[shown(**{tool.WIDGET: {"model_id": "1"}, "text/html": "<img>"})])
+    dirty.metadata["widgets"] = {"state": 1}
+    dirty.cells[0].metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
+    dirty.cells[0].metadata["tags"] = ["keep"]
+    assert "run-dependent" in tool.faults(dirty)[0]
+    cleaned = tool.clean(dirty)
+    assert cleaned.cells[0].outputs[0].data == {"text/html": "<img>"}
+    assert cleaned.cells[0].metadata == {"tags": ["keep"]} and "widgets" not in cleaned.metadata
+    assert tool.faults(cleaned) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "fault"),
+    [
+        (stream("careful", "stderr"), "stderr"),
+        ({"output_type": "error", "ename": "E", "evalue": "", "traceback": []}, "an error"),
+        (shown(**{"image/png": "iVBO"}), "a picture without alt text"),
+    ],
+)
+def test_faults_finds_what_a_reader_must_not_meet(output, fault):
+    assert any(fault in one for one in tool.faults(book("a", outputs=[output])))
+
+
+def test_faults_finds_cells_run_out_of_order():
+    mixed = book("a", "b")
+    mixed.cells[0].execution_count = 7
+    assert tool.faults(mixed) == ["not run from top to bottom"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A repository with one committed notebook, for the tool to work in."""
+    monkeypatch.setattr(tool, "FOLDER", tmp_path)
+    monkeypatch.setattr(tool, "COPIES", tmp_path / "copies")
+    measured = nbformat.v4.new_code_cell("import time; print(time.time())")
+    measured.metadata["tags"] = ["nbval-ignore-output"]
+    cells = [nbformat.v4.new_code_cell("print(1 + 1)"), measured]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_one.ipynb")
+    assert tool.main([]) == 0
+
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True
+        )
+
+    git("init")
+    git("add", "00_one.ipynb")
+    git("commit", "-m", "one")
+    return tmp_path
+
+
+def test_running_twice_changes_nothing_and_keeps_no_copy(folder, capsys):
+    path = folder / "00_one.ipynb"
+    before = path.read_bytes()
+    assert tool.main(["00"]) == 0
+    assert path.read_bytes() == before
+    assert "unchanged" in capsys.readouterr().out
+    copies = [copy.name for copy in (folder / "copies").iterdir()]
+    assert len(copies) == 1, "only the fixture's own first run, before git held the notebook"
+
+
+def test_fresh_measures_anew(folder, monkeypatch):
+    path = folder / "00_one.ipynb"
+    before = path.read_bytes()
+    monkeypatch.setenv("FRESH", "1")
+    assert tool.main([]) == 0
+    assert path.read_bytes() != before
+
+
+def test_edits_that_git_does_not_hold_are_copied_before_they_are_overwritten(folder, capsys):
+    path = folder / "00_one.ipynb"
+    edited = nbformat.read(path, as_version=4)
+    edited.cells[0].source = "print('my own work')"
+    nbformat.write(edited, path)
+    mine = path.read_bytes()
+    assert tool.main([]) == 0
+    out = capsys.readouterr().out
+    copy = pathlib.Path(re.search(r"a copy is in (\S+)", out)[1])
+    assert copy.read_bytes() == mine and "had edits that git does not hold" in out
+    assert nbformat.read(path, as_version=4).cells[0].outputs[0].text == "my own work\n"
+
+
+def test_an_error_in_a_cell_leaves_the_notebook_as_it_was(folder):
+    path = folder / "00_one.ipynb"
+    broken = nbformat.read(path, as_version=4)
+    broken.cells[0].source = "1 / 0"
+    nbformat.write(broken, path)
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        tool.main([])
+    assert path.read_bytes() == before
+
+
+def test_a_prefix_that_no_notebook_has_is_told(folder, capsys):
+    assert tool.main(["77"]) == 2
+    assert "begins with '77'" in capsys.readouterr().err
+
+
+def test_check_writes_nothing_and_fails_on_a_fault(folder, capsys):
+    path = folder / "00_one.ipynb"
+    assert tool.main(["--check"]) == 0
+    dirty = nbformat.read(path, as_version=4)
+    dirty.metadata["widgets"] = {}
+    nbformat.write(dirty, path)
+    before = path.read_bytes()
+    assert tool.main(["--check"]) == 1
+    assert path.read_bytes() == before
