@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -17,13 +18,13 @@ def check_sequences(sequences: Sequence[Tensor]) -> None:
     Args:
         sequences: tensors of shapes (T_i, ...), alike in all but their first dimension.
     Raises:
-        TypeError: one of them is no tensor, or their dtypes differ.
-        ValueError: there are none, one has no step, or their feature sizes differ.
+        TypeError: they are no list, one of them is no tensor, or their dtypes differ.
+        ValueError: there are none, one has no step, or their feature sizes or devices differ.
     """
-    if isinstance(sequences, Tensor):
+    if not isinstance(sequences, Sequence):
         raise TypeError(
-            "sequences must be a list of tensors, one a sequence, not one tensor: "
-            "use list(sequences)."
+            "sequences must be a list of tensors, one a sequence, not one "
+            f"{type(sequences).__name__}: use list(sequences)."
         )
     if len(sequences) == 0:
         raise ValueError("sequences is empty: a batch needs at least one sequence.")
@@ -48,6 +49,31 @@ def check_sequences(sequences: Sequence[Tensor]) -> None:
                 f"sequences[{index}] is {sequence.dtype}, but sequences[0] is "
                 f"{sequences[0].dtype}: convert them to one dtype."
             )
+        if sequence.device != sequences[0].device:
+            raise ValueError(
+                f"sequences[{index}] is on {sequence.device}, but sequences[0] is on "
+                f"{sequences[0].device}: move them to one device."
+            )
+
+
+def check_padding_value(value: float, dtype: torch.dtype, name: str = "padding_value") -> None:
+    """Refuse padding that sequences of integers cannot hold, such as NaN.
+
+    Args:
+        value: what the padding is to hold.
+        dtype: of the sequences.
+        name: of the argument, for the message.
+    Raises:
+        ValueError: `dtype` is not floating point and cannot hold `value` as it is.
+    """
+    if dtype.is_floating_point or dtype.is_complex:
+        return
+    try:
+        held = torch.full((), value, dtype=dtype).item() == value
+    except RuntimeError:
+        held = False
+    if not held:
+        raise ValueError(f"{name} is {value}, which {dtype} cannot hold: give an id, {name}=0.")
 
 
 def pad(
@@ -60,26 +86,32 @@ def pad(
 
     Args:
         sequences: B tensors of shapes (T_i, ...), T_i at least 1.
-        padding_value: what the padding holds.
+        padding_value: what the padding holds; a whole number where the sequences are integers.
         total_length: T in steps; the longest sequence where None.
     Returns:
         padded: (B, T, ...), batch first, in the dtype of the sequences.
         lengths: (B,) int64 on the CPU, where `pack_padded_sequence` wants them.
     Raises:
         TypeError: `sequences` holds something else than tensors of one dtype.
-        ValueError: it is empty, a sequence has no step, feature sizes differ, or
-            `total_length` is shorter than the longest sequence.
+        ValueError: it is empty, a sequence has no step, feature sizes differ, their dtype
+            cannot hold `padding_value`, or `total_length` is shorter than the longest sequence.
 
     >>> padded, lengths = pad([torch.tensor([1, 2]), torch.tensor([3])])
     >>> padded.tolist(), lengths.tolist()
     ([[1, 2], [3, 0]], [2, 1])
     """
     check_sequences(sequences)
+    check_padding_value(padding_value, sequences[0].dtype)
     lengths = torch.tensor([len(sequence) for sequence in sequences])
+    longest = int(lengths.argmax())
+    if total_length is not None and total_length < lengths[longest]:
+        raise ValueError(
+            f"total_length is {total_length}, but sequences[{longest}] has "
+            f"{lengths[longest]} steps: give at least as many, or truncate the sequence."
+        )
     padded = pad_sequence(list(sequences), batch_first=True, padding_value=padding_value)
     if total_length is None:
         return padded, lengths
-    check_lengths(lengths, total_length)
     added = padded.new_full(
         (padded.shape[0], total_length - padded.shape[1], *padded.shape[2:]), padding_value
     )
@@ -90,18 +122,33 @@ def collate(samples: Sequence[tuple[Tensor, Tensor | int]]) -> tuple[Tensor, Ten
     """Make one padded batch of a DataLoader's samples; give it as `collate_fn`.
 
     Args:
-        samples: pairs (sequence, label), the sequence of shape (T_i, ...).
+        samples: pairs (sequence, label), the sequence of shape (T_i, ...), the label an integer.
     Returns:
         padded (B, T, ...), lengths (B,) int64, labels (B,) int64.
     Raises:
-        TypeError, ValueError: as `pad`.
+        TypeError: a sample is no such pair; or as `pad`.
+        ValueError: as `pad`.
 
     >>> _, lengths, labels = collate([(torch.zeros(2, 3), 4), (torch.zeros(1, 3), 5)])
     >>> lengths.tolist(), labels.tolist()
     ([2, 1], [4, 5])
     """
+    labels = []
+    for index, sample in enumerate(samples):
+        if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+            raise TypeError(
+                f"samples[{index}] is a {type(sample).__name__}, but must be a pair "
+                "(sequence, label): use list(zip(sequences, labels)) as the data set."
+            )
+        try:
+            labels.append(operator.index(sample[1]))  # not int(): that makes 0 of 0.7
+        except TypeError:
+            raise TypeError(
+                f"samples[{index}] has the label {sample[1]}, but it must be one integer: "
+                "number the classes from 0."
+            ) from None
     padded, lengths = pad([sequence for sequence, _ in samples])
-    return padded, lengths, torch.tensor([int(label) for _, label in samples])
+    return padded, lengths, torch.tensor(labels)
 
 
 def fill(lengths: Tensor, max_length: int | None = None) -> float:

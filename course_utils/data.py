@@ -26,7 +26,8 @@ def japanese_vowels(split: str = "train") -> Utterances:
     """Load the JapaneseVowels utterances: who of nine speakers said /ae/?
 
     Each utterance is 7 to 29 frames of 12 LPC cepstral coefficients. 270 utterances to train
-    on, 370 to test on. The files are part of sktime; nothing is downloaded.
+    on, 370 to test on. The files are part of sktime; nothing is downloaded. Loaded once, and the
+    same tensors are given each time: clone one before you change it in place.
 
     Args:
         split: "train" or "test", the official split.
@@ -54,7 +55,8 @@ def python_docs_paragraphs() -> list[list[str]]:
     """Split Python's own help texts into paragraphs, each a list of words.
 
     About 2,600 paragraphs of 1 to 780 words: most are short, a few are very long. The texts
-    ship with Python, so their number differs a little from one Python version to the next.
+    ship with Python, so their number differs a little from one Python version to the next. Split
+    once, and the same lists are given each time.
 
     Returns:
         A list of paragraphs in the order of the topics' names; a paragraph is its words, never
@@ -75,20 +77,28 @@ def spread_lengths(lengths: Tensor, spread: int, count: int) -> Tensor:
     Args:
         lengths: (N,) integers, the real lengths to pick from.
         spread: the window's width in percent: 0 picks the median alone, 100 from all of them.
-        count: how many to pick, evenly over the window, the longest included.
+        count: how many to pick, evenly over the window, its longest included.
     Returns:
         (count,) int64, shuffled the same way every time.
     Raises:
-        ValueError: `spread` is not in 0..100, or `count` is not positive.
+        TypeError: `lengths` is no tensor of integers.
+        ValueError: `lengths` is not 1-D or is empty, `spread` is not in 0..100, or `count` is
+            not positive.
 
     >>> spread_lengths(torch.tensor([1, 2, 3, 4, 9]), 0, 2).tolist()
     [3, 3]
     """
+    if not isinstance(lengths, Tensor) or lengths.is_floating_point():
+        raise TypeError("lengths must be a tensor of integers: use torch.tensor(lengths).long().")
+    if lengths.ndim != 1 or len(lengths) == 0:
+        raise ValueError(
+            f"lengths has shape {tuple(lengths.shape)}: give (N,), one number a sequence, N >= 1."
+        )
     if not 0 <= spread <= 100 or count < 1:
         raise ValueError(
             f"spread is {spread} and count is {count}: give 0 to 100 percent and at least 1."
         )
-    ordered = lengths.sort().values
+    ordered = lengths.long().sort().values
     middle, half = (len(ordered) - 1) / 2, (len(ordered) - 1) / 2 * spread / 100
     places = torch.linspace(middle - half, middle + half, count) if count > 1 else [middle + half]
     picked = ordered[torch.as_tensor(places).round().long()]

@@ -75,11 +75,25 @@ def lengths_to_keep_mask(lengths: Tensor, max_length: int | None = None) -> Tens
     return steps < lengths[:, None]
 
 
+def _check_values(values: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"values must be a tensor (B, T, ...), not {type(values).__name__}: pad the sequences, "
+            "or unpack them with pad_packed_sequence."
+        )
+    if values.ndim < 2 or len(values) == 0:
+        raise ValueError(
+            f"values has shape {tuple(values.shape)}, but must be (B, T, ...) with at least one "
+            "sequence: use values[None] for a single one."
+        )
+
+
 def _check_keep_mask(values: Tensor, keep_mask: Tensor) -> None:
+    _check_values(values)
     if not isinstance(keep_mask, Tensor) or keep_mask.dtype != torch.bool:
         kind = keep_mask.dtype if isinstance(keep_mask, Tensor) else type(keep_mask).__name__
         raise TypeError(f"keep_mask must be a bool tensor, not {kind}: use keep_mask.bool().")
-    if values.ndim < 2 or values.shape[:2] != keep_mask.shape:
+    if values.shape[:2] != keep_mask.shape:
         raise ValueError(
             f"keep_mask of shape {tuple(keep_mask.shape)} does not fit values of shape "
             f"{tuple(values.shape)}: both must begin with the same (B, T)."
@@ -101,8 +115,8 @@ def masked_mean(values: Tensor, keep_mask: Tensor) -> Tensor:
     Returns:
         (B, ...), the mean over the real steps of each row.
     Raises:
-        TypeError: `keep_mask` is not bool.
-        ValueError: the shapes do not fit, or a row has no real step.
+        TypeError: `values` is no tensor, or `keep_mask` is not bool.
+        ValueError: the batch is empty, the shapes do not fit, or a row has no real step.
 
     >>> values = torch.tensor([[[2.0], [4.0], [float("nan")]]])
     >>> masked_mean(values, torch.tensor([[True, True, False]])).tolist()
@@ -124,14 +138,17 @@ def masked_max(values: Tensor, keep_mask: Tensor) -> Tensor:
     Returns:
         (B, ...), the maximum over the real steps of each row.
     Raises:
-        TypeError: `keep_mask` is not bool.
-        ValueError: the shapes do not fit, or a row has no real step.
+        TypeError: `values` is not floating point, or `keep_mask` is not bool.
+        ValueError: the batch is empty, the shapes do not fit, or a row has no real step.
 
     >>> values = torch.tensor([[[-2.0], [-4.0], [0.0]]])
     >>> masked_max(values, torch.tensor([[True, True, False]])).tolist()
     [[-2.0]]
     """
     _check_keep_mask(values, keep_mask)
+    if not values.is_floating_point():
+        # Only there is -inf, which no real value can lose to.
+        raise TypeError(f"values must be floating point, not {values.dtype}: use values.float().")
     keep = keep_mask.reshape(keep_mask.shape + (1,) * (values.ndim - 2))
     return values.masked_fill(~keep, -torch.inf).amax(dim=1)
 
@@ -141,19 +158,23 @@ def last_real_step(values: Tensor, lengths: Tensor) -> Tensor:
 
     Args:
         values: (B, T, ...).
-        lengths: (B,) integers from 1 to T.
+        lengths: (B,) integers from 1 to T, on any device.
     Returns:
         (B, ...), `values[i, lengths[i] - 1]` for each row i.
     Raises:
-        TypeError: `lengths` is no tensor of integers.
-        ValueError: the number of lengths is not B, or a length is not in 1..T.
+        TypeError: `values` is no tensor, or `lengths` is no tensor of integers.
+        ValueError: `values` is not (B, T, ...), the number of lengths is not B, or a length is
+            not in 1..T.
 
     >>> last_real_step(torch.tensor([[1, 2, 0], [3, 4, 5]]), torch.tensor([2, 3])).tolist()
     [2, 5]
     """
+    _check_values(values)
     check_lengths(lengths, values.shape[1])
     check_same_count(lengths, values.shape[0])
-    return values[torch.arange(values.shape[0], device=values.device), lengths - 1]
+    # int64, for torch reads an index of uint8 as a mask.
+    last = lengths.to(values.device, torch.int64) - 1
+    return values[torch.arange(values.shape[0], device=values.device), last]
 
 
 def check_same_count(lengths: Tensor, batch_size: int) -> None:

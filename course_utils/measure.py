@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,7 +93,7 @@ def activation_bytes(forward: Callable[[], object], *, exclude: Iterable[Tensor]
     Tensors that share memory are counted once. Bytes are deterministic where seconds are not.
 
     Args:
-        forward: runs the forward pass, with gradients on.
+        forward: runs the forward pass and returns its result, with gradients on.
         exclude: tensors not to count, such as `model.parameters()`: they are there anyway.
     Returns:
         bytes.
@@ -100,6 +101,8 @@ def activation_bytes(forward: Callable[[], object], *, exclude: Iterable[Tensor]
     storages: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
+        # Detached: an operation that keeps its own result would else keep itself alive for ever.
+        tensor = tensor.detach()
         # The storage itself is held, not only its address: a freed address could come again.
         storages[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
@@ -154,6 +157,8 @@ class Row(NamedTuple):
     accuracy: float
 
 
+# How often it runs depends on the machine; the random numbers that the caller draws next must not.
+@torch.random.fork_rng(devices=[])
 def score(
     method: str,
     model: nn.Module,
@@ -173,11 +178,12 @@ def score(
         accuracy: of this model on the test set, 0 to 1.
         runs_padding: whether the method spends steps on padding; its fill is 1 where not.
     Returns:
-        Row.
+        Row. Both models are left as they were: copies of them run.
     Raises:
         TypeError, ValueError: `sequences` cannot stand in one batch.
     """
     padded, lengths = pad(sequences)
+    model, baseline = copy.deepcopy((model, baseline))
 
     def step(one: nn.Module) -> Callable[[], None]:
         return lambda: one(padded, lengths).square().mean().backward()

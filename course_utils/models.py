@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from course_utils.masks import check_lengths, check_same_count
+
 
 class PaddedLSTM(nn.Module):
     """A forward LSTM over a padded batch, a read-out, and a linear classifier (chapter 01).
@@ -63,12 +65,16 @@ class PackedLSTM(nn.Module):
 
         Args:
             padded: (B, T, D); what the padding holds does not matter.
-            lengths: (B,) int64 on the CPU, from 1 to T.
+            lengths: (B,) integers on the CPU, from 1 to T.
         Returns:
             (B, C) logits.
         Raises:
-            RuntimeError: from torch, where a length is not in 1..T or their number is not B.
+            TypeError: `lengths` is no tensor of integers.
+            ValueError: their number is not B, or a length is not in 1..T.
         """
+        # Given fewer lengths than sequences, torch would drop the others without a word.
+        check_lengths(lengths, padded.shape[1])
+        check_same_count(lengths, padded.shape[0])
         packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
         _, (h_n, _) = self.lstm(packed)
         return self.head(torch.cat([h_n[-2], h_n[-1]], dim=1))

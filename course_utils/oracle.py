@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from course_utils.batching import pad
+from course_utils.batching import check_padding_value, check_sequences, pad
 from course_utils.masks import lengths_to_keep_mask
 
 Model = Callable[[Tensor, Tensor], Tensor]
 
 
 def _relative(together: Tensor, alone: Tensor, scale: float) -> float:
-    # NaN and inf on one side only must count as a difference, never vanish in a comparison.
-    if not torch.equal(together.isfinite(), alone.isfinite()):
-        return float("inf")
+    if together.shape != alone.shape:
+        return math.inf
     if alone.numel() == 0:
         return 0.0
-    difference = (together - alone).nan_to_num(0, 0, 0).abs().max().item()
-    return difference / (scale or 1.0)
+    # NaN or inf on one side only must count as a difference, never vanish in a comparison.
+    same = (together == alone) | (together.isnan() & alone.isnan())
+    difference = (together - alone).masked_fill(same, 0).abs().max().item()
+    return math.inf if math.isnan(difference) else difference / (scale or 1.0)
 
 
 def _largest(values: Sequence[Tensor]) -> float:
@@ -34,13 +36,17 @@ def _largest(values: Sequence[Tensor]) -> float:
 class Report:
     """What `together_equals_alone` found. True in an `if` where everything agrees.
 
-    A difference is the largest absolute one, divided by the largest absolute value alone.
+    A difference is the largest absolute one, divided by the largest absolute value alone, unless
+    that is 0; inf where a shape differs, or where NaN stands on one side only. NaN on both sides
+    is no difference.
 
     Attributes:
         lengths: steps of each sequence.
-        outputs: one difference a sequence.
+        outputs: one difference a sequence, relative to the largest value of all sequences.
         loss: the difference of the loss.
-        gradients: one difference a parameter, by its name; empty for a model without any.
+        gradients: one difference a parameter, by its name; empty for a model without any. It is
+            relative to the parameter's own largest gradient, or to 1% of the model's where that
+            is more: a gradient that should be 0, as a key bias has, is rounding noise alone.
         tolerance: what still counts as equal.
     """
 
@@ -80,6 +86,11 @@ def _rows(output: Tensor, lengths: Tensor, per_step: bool) -> list[Tensor]:
             f"model gave {shape} for a batch of {len(lengths)} sequences: it must return a "
             "tensor whose first dimension is B."
         )
+    if not output.is_floating_point():
+        raise TypeError(
+            f"model gave {output.dtype}: it must return floating point, such as the logits before "
+            "an argmax."
+        )
     if not per_step:
         return list(output)
     if output.ndim < 2 or output.shape[1] < int(lengths.max()):
@@ -88,6 +99,20 @@ def _rows(output: Tensor, lengths: Tensor, per_step: bool) -> list[Tensor]:
             f"T at least {int(lengths.max())}."
         )
     return [row[:length] for row, length in zip(output, lengths.tolist(), strict=True)]
+
+
+def _fresh(model: Model) -> Model:
+    # Each run gets its own copy, so that none sees what another left, nor does the caller.
+    return copy.deepcopy(model) if isinstance(model, nn.Module) else model
+
+
+def _gradients(model: Model, scalar: Tensor) -> dict[str, Tensor]:
+    named = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
+    named = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+    if not named or not scalar.requires_grad:
+        return {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+    grads = torch.autograd.grad(scalar, list(named.values()), materialize_grads=True)
+    return dict(zip(named, grads, strict=True))
 
 
 def together_equals_alone(
@@ -102,8 +127,9 @@ def together_equals_alone(
     """Run sequences as one padded batch and one by one, and compare all that comes out.
 
     Outputs, the mean loss and the gradient of every parameter must agree. The model runs in
-    the mode it is in (call `model.eval()` first if it has dropout); a copy of it runs, so
-    neither its gradients nor its running statistics change.
+    the mode it is in (call `model.eval()` first if it has dropout). Where it is a module, a copy
+    runs, so neither its gradients nor its running statistics change; torch's random state on
+    the CPU is put back. Gradients are compared even within `torch.no_grad()`.
 
     Args:
         model: called as `model(padded, lengths)` with padded (B, T, ...) and lengths (B,);
@@ -119,38 +145,41 @@ def together_equals_alone(
         Report: true where all agree; printed, it says which sequence differs by how much.
     Raises:
         TypeError, ValueError: `sequences` cannot stand in one batch, `extra_padding` is
-            negative, or the output's shape is not as stated above.
+            negative, or what `model` or `loss` returns is not as stated above.
 
     >>> report = together_equals_alone(lambda x, lengths: x.sum(1), [torch.ones(2, 1)])
     >>> bool(report)
     True
     """
+    check_sequences(sequences)
     if extra_padding < 0:
         raise ValueError(f"extra_padding is {extra_padding}: give a number of steps, 0 or more.")
-    model = copy.deepcopy(model) if isinstance(model, nn.Module) else model
     loss = loss or (lambda row, index: row.square().mean())
-    named = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
-    named = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
-    longest = max(map(len, sequences), default=0)
+    longest = max(map(len, sequences))
 
-    def run(indices: list[int], total_length: int | None) -> tuple[list[Tensor], Tensor, list]:
-        batch = pad([sequences[i] for i in indices], total_length=total_length)
-        rows = _rows(model(*batch), batch[1], per_step)
-        scalar = sum(loss(row, i) for row, i in zip(rows, indices, strict=True)) / len(sequences)
-        grads = [None] * len(named)
-        if named and scalar.requires_grad:
-            grads = torch.autograd.grad(scalar, named.values(), allow_unused=True)
-        return [row.detach() for row in rows], scalar.detach(), list(grads)
+    def run(indices: list[int], total_length: int | None) -> tuple[list[Tensor], Tensor, dict]:
+        # inference_mode(False) turns gradients on, whatever the caller has turned off.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            one = _fresh(model)
+            batch = pad([sequences[i] for i in indices], total_length=total_length)
+            rows = _rows(one(*batch), batch[1], per_step)
+            losses = [loss(row, i) for row, i in zip(rows, indices, strict=True)]
+            if not all(isinstance(value, Tensor) and value.numel() == 1 for value in losses):
+                raise ValueError("loss must return a tensor of one number: take its mean().")
+            scalar = torch.stack([value.reshape(()) for value in losses]).sum() / len(sequences)
+            gradients = _gradients(one, scalar)
+        return [row.detach() for row in rows], scalar.detach(), gradients
 
-    rows, scalar, grads = run(list(range(len(sequences))), longest + extra_padding or None)
+    rows, scalar, batched = run(list(range(len(sequences))), longest + extra_padding)
     alone = [run([index], None) for index in range(len(sequences))]
     scale = _largest([row for one in alone for row in one[0]])
-    gradients = {}
-    for position, (name, parameter) in enumerate(named.items()):
-        zero = torch.zeros_like(parameter)
-        summed = sum((zero if one[2][position] is None else one[2][position]) for one in alone)
-        batched = zero if grads[position] is None else grads[position]
-        gradients[name] = _relative(batched, summed, _largest([summed]))
+    summed = {name: sum(one[2][name] for one in alone) for name in batched}
+    # Rounding leaves noise where a gradient should be 0; relative to itself, noise always differs.
+    least = _largest(list(summed.values())) / 100
+    gradients = {
+        name: _relative(batched[name], one, max(_largest([one]), least))
+        for name, one in summed.items()
+    }
     loss_alone = torch.stack([one[1] for one in alone]).sum()
     return Report(
         lengths=[len(sequence) for sequence in sequences],
@@ -172,11 +201,12 @@ def leak_map(
     """Find out where the content of the padding reaches.
 
     The batch runs twice: with zeros in the padding, and with `value` there. Whatever changes
-    at a real place has looked at the padding.
+    at a real place has looked at the padding. Both runs start from the same random state, so
+    dropout is no leak; nothing is left changed, as in `together_equals_alone`.
 
     Args:
         model: as in `together_equals_alone`.
-        sequences: B tensors of shapes (T_i, ...), of floating point unless `value` is an id.
+        sequences: B tensors of shapes (T_i, ...); give `value` where they are integers.
         value: what the padding holds the second time; NaN goes wherever anything is computed
             from it, 1e30 shows what a mask that multiplies still lets through.
         per_step: whether the output has a time dimension.
@@ -184,18 +214,22 @@ def leak_map(
     Returns:
         bool, True = reached: (B,), or (B, T) with `per_step`, False at the padding itself.
     Raises:
-        TypeError, ValueError: as `together_equals_alone`.
+        TypeError, ValueError: as `together_equals_alone`, or the sequences are integers, which
+            cannot hold `value`.
 
     >>> mean = lambda x, lengths: x.mean(1)
     >>> leak_map(mean, [torch.ones(3, 1), torch.ones(1, 1)]).tolist()
     [False, True]
     """
-    model = copy.deepcopy(model) if isinstance(model, nn.Module) else model
-    with torch.no_grad():
-        clean, lengths = pad(sequences)
-        spiked, _ = pad(sequences, padding_value=value)
-        before = _rows(model(clean, lengths), lengths, per_step)
-        after = _rows(model(spiked, lengths), lengths, per_step)
+    check_sequences(sequences)
+    check_padding_value(value, sequences[0].dtype, "value")
+
+    def run(padding_value: float) -> list[Tensor]:
+        padded, lengths = pad(sequences, padding_value=padding_value)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return _rows(_fresh(model)(padded, lengths), lengths, per_step)
+
+    before, after = run(0.0), run(value)
     scale = _largest(before) or 1.0
 
     def changed(one: Tensor, other: Tensor) -> Tensor:
@@ -204,6 +238,7 @@ def leak_map(
 
     if not per_step:
         return changed(torch.stack(before), torch.stack(after))
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
     reached = torch.zeros_like(lengths_to_keep_mask(lengths))
     for index, (one, other) in enumerate(zip(before, after, strict=True)):
         reached[index, : len(one)] = changed(one, other)

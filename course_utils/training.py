@@ -15,6 +15,16 @@ from course_utils.batching import check_sequences, collate, pad
 from course_utils.measure import one_thread
 
 
+def _check_labels(labels: Tensor, sequences: Sequence[Tensor]) -> None:
+    if not isinstance(labels, Tensor) or labels.is_floating_point():
+        raise TypeError("labels must be a tensor of integers: use torch.tensor(labels).long().")
+    if labels.shape != (len(sequences),):
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, but there are {len(sequences)} sequences: "
+            f"give one number each, ({len(sequences)},)."
+        )
+
+
 def fit(
     model: nn.Module,
     sequences: Sequence[Tensor],
@@ -40,14 +50,11 @@ def fit(
     Returns:
         the mean loss of each epoch.
     Raises:
-        TypeError, ValueError: `sequences` cannot stand in one batch, there are not as many
-            labels, or `epochs` or `batch_size` is not positive.
+        TypeError, ValueError: `sequences` cannot stand in one batch, `labels` are not as many
+            integers, or `epochs` or `batch_size` is not positive.
     """
     check_sequences(sequences)
-    if len(labels) != len(sequences):
-        raise ValueError(
-            f"labels holds {len(labels)} numbers for {len(sequences)} sequences: give one each."
-        )
+    _check_labels(labels, sequences)
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs ({epochs}) and batch_size ({batch_size}) must be at least 1.")
     loader = DataLoader(
@@ -88,19 +95,26 @@ def accuracy(
     """Measure the share of sequences that a model classifies rightly, as one padded batch.
 
     Args:
-        model: called as `model(padded, lengths)`, returns (N, C) logits.
+        model: called as `model(padded, lengths)`, returns (N, C) logits; runs in the mode it is
+            in.
         sequences: N tensors of shapes (T_i, ...).
         labels: (N,) int64.
         extra_padding: steps of zeros added beyond the longest sequence.
     Returns:
         between 0 and 1.
     Raises:
-        TypeError, ValueError: `sequences` cannot stand in one batch, or there are not as many
-            labels.
+        TypeError, ValueError: `sequences` cannot stand in one batch, `labels` are not as many
+            integers, `extra_padding` is negative, or the output is not (N, C).
     """
-    if len(labels) != len(sequences):
-        raise ValueError(
-            f"labels holds {len(labels)} numbers for {len(sequences)} sequences: give one each."
-        )
+    check_sequences(sequences)
+    _check_labels(labels, sequences)
+    if extra_padding < 0:
+        raise ValueError(f"extra_padding is {extra_padding}: give a number of steps, 0 or more.")
     padded, lengths = pad(sequences, total_length=max(map(len, sequences)) + extra_padding)
-    return (model(padded, lengths).argmax(dim=1) == labels).float().mean().item()
+    output = model(padded, lengths)
+    if output.ndim != 2 or len(output) != len(labels):
+        raise ValueError(
+            f"model gave shape {tuple(output.shape)} for {len(labels)} sequences: it must return "
+            "(N, C), a logit for each class."
+        )
+    return (output.argmax(dim=1) == labels).float().mean().item()

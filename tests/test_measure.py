@@ -1,0 +1,239 @@
+"""Bytes and operations are counted as by hand; ratios of time are coarse, and leave no trace."""
+
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from course_utils.masks import last_real_step
+from course_utils.measure import (
+    Ratio,
+    activation_bytes,
+    lstm_flops,
+    one_thread,
+    paired_ratio,
+    score,
+)
+from course_utils.models import PackedLSTM, PaddedLSTM
+from tests.ragged import bad_sequences, few, ragged, randn, refuses, same
+
+
+def leaf(*shape, dtype=torch.float32):
+    return torch.ones(*shape, dtype=dtype, requires_grad=True)
+
+
+X, W = leaf(10), leaf(10, 3)
+
+
+@pytest.mark.parametrize(
+    "forward, exclude, expected",
+    [
+        (lambda: X.exp(), [], 40),  # keeps its result
+        (lambda: X.exp().exp().exp(), [], 120),
+        (lambda: X + 1, [], 0),  # keeps nothing
+        (lambda: (X + 1).sin(), [], 40),  # keeps what it was given
+        (lambda: X * X, [], 40),  # the same memory twice
+        (lambda: X * X, [X], 0),
+        (lambda: X.exp().square(), [], 40),  # exp's result is square's input
+        (lambda: torch.mul(*X.exp().split(5)), [], 40),  # two views of one memory
+        (lambda: X @ W, [], 40 + 120),
+        (lambda: X @ W, [W], 40),
+        (lambda: F.linear(X, W.t()), [W.view(30)], 40),  # a view is the memory that it views
+        (lambda: (X.exp(), X.sigmoid()), [], 80),
+        (lambda: F.dropout(X, 0.5), [], 40),  # the mask it multiplied by, in float32
+        (lambda: X.detach().exp(), [], 0),
+        (lambda: None, [], 0),
+        (lambda: leaf(10, dtype=torch.float64).exp(), [], 80),
+        (lambda: [X.exp() for _ in range(50)], [], 2000),  # no address is counted for another
+        (lambda: sum(X.exp() for _ in range(50)), [], 2000),
+    ],
+)
+def test_activation_bytes_on_graphs_that_a_hand_can_count(forward, exclude, expected):
+    torch.manual_seed(0)
+    assert activation_bytes(forward, exclude=exclude) == expected
+
+
+def test_activation_bytes_leaves_nothing_behind():
+    results = []
+
+    def forward():
+        results.append(X.exp())
+        reference = weakref.ref(results[0])
+        results[0].sum().backward()  # gradients can be taken within
+        results.clear()
+        results.append(reference)
+        return X.exp().exp()
+
+    kept = []
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        assert activation_bytes(lambda: kept.append(forward())) == 120
+        result = weakref.ref(kept.pop())
+        assert result() is None and results[0]() is None
+    finally:
+        if collecting:
+            gc.enable()
+    assert torch.allclose(X.grad, X.exp())
+    X.grad = None
+
+
+@few
+@given(*[st.integers(1, 9)] * 4)
+def test_lstm_flops_equal_what_torch_counts_of_the_steps(B, T, D, H):
+    cell, steps = nn.LSTMCell(D, H), randn(T, B, D)
+    with FlopCounterMode(display=False) as counter:
+        state = None
+        for step in steps:
+            state = cell(step, state)
+    assert lstm_flops(B * T, D, H) == counter.get_total_flops()
+    assert lstm_flops(B * T, D, H, directions=2) == 2 * counter.get_total_flops()
+
+
+def counting_down(n):
+    def work():
+        for _ in range(n):
+            pass
+
+    return work
+
+
+def test_ratio_of_a_function_to_itself_is_about_one():
+    work = counting_down(2000)
+    ratio = paired_ratio(work, work, pairs=5, min_seconds=0.005)
+    assert ratio.low <= ratio.median <= ratio.high
+    assert 0.2 < ratio.median < 5
+
+
+def test_twenty_times_the_work_takes_over_three_times_as_long():
+    less, more = counting_down(2000), counting_down(40_000)
+    assert paired_ratio(more, less, pairs=5, min_seconds=0.005).median > 3
+    assert paired_ratio(less, more, pairs=5, min_seconds=0.005).median < 1 / 3
+
+
+def test_functions_take_turns_on_one_thread():
+    calls, threads = [], torch.get_num_threads()
+
+    def note(name):
+        def work():
+            calls.append((name, torch.get_num_threads()))
+            counting_down(20_000)()
+
+        return work
+
+    # So short a time asks for one repeat: a warm-up and a trial each, then the pairs.
+    paired_ratio(note("a"), note("b"), pairs=3, min_seconds=0)
+    assert [name for name, _ in calls] == list("aabb" + "ab" * 3)
+    assert {count for _, count in calls} == {1}
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_come_back_also_after_an_exception(two_threads):
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with pytest.raises(ZeroDivisionError):
+        paired_ratio(lambda: 1 / 0, lambda: None)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("pairs", [0, -1])
+def test_ratio_refuses(pairs):
+    refuses(ValueError, [f"pairs is {pairs}", "at least one"], paired_ratio, int, int, pairs=pairs)
+
+
+def test_a_ratio_is_printed_with_its_range():
+    assert str(Ratio(1.234, 0.5, 20)) == "1.23 (0.50 to 20.00)"
+
+
+@pytest.fixture
+def no_stopwatch(monkeypatch):
+    """Run both functions, as often as it happens, and call the ratio 2."""
+
+    def ratio(a, b):
+        for _ in range(3):
+            a(), b()
+        return Ratio(2.0, 2.0, 2.0)
+
+    monkeypatch.setattr("course_utils.measure.paired_ratio", ratio)
+
+
+def test_score_says_what_is_correct_and_how_full(no_stopwatch):
+    sequences = ragged(5, 3, 7)
+    wrong = PaddedLSTM(4, 8, 3, lambda output, lengths: output[:, -1])
+    right = PaddedLSTM(4, 8, 3, last_real_step)
+    packed = PackedLSTM(4, 8, 3)
+    options = {"baseline": wrong, "accuracy": 0.5}
+    rows = [
+        score("wrong", wrong, sequences, **options),
+        score("right", right, sequences, **options),
+        score("packed", packed, sequences, **options, runs_padding=False),
+    ]
+    assert [row.method for row in rows] == ["wrong", "right", "packed"]
+    assert [row.correct for row in rows] == [False, True, True]
+    assert [row.fill for row in rows] == [15 / 21, 15 / 21, 1]
+    assert {(row.accuracy, row.time_ratio) for row in rows} == {(0.5, 2.0)}
+    assert all(row.activation_mib > 0 for row in rows)
+
+
+def test_score_counts_neither_parameters_nor_the_batch(no_stopwatch):
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4, 4))
+
+        def forward(self, padded, lengths):
+            return (padded @ self.weight).exp().sum(1)
+
+    model = Linear()
+    row = score("linear", model, ragged(5, 3, 7), baseline=model, accuracy=1)
+    assert row.activation_mib * 2**20 == 3 * 7 * 4 * 4  # exp's result alone
+
+
+def test_score_divides_the_time_of_the_baseline():
+    class Slow(PackedLSTM):
+        def forward(self, padded, lengths):
+            counting_down(400_000)()
+            return super().forward(padded, lengths)
+
+    slow, quick = Slow(4, 8, 3), PackedLSTM(4, 8, 3)
+    assert score("quick", quick, ragged(2, 1), baseline=slow, accuracy=0).time_ratio > 1.5
+
+
+def test_score_leaves_models_and_random_state_alone(no_stopwatch):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, padded, lengths):
+            return self.norm(F.dropout(padded.sum(1), 0.5))
+
+    # In training mode, and with two rows alone BatchNorm cannot run: the oracle is not asked.
+    model, baseline = Noisy().eval(), Noisy().eval()
+    before, random_state = copy.deepcopy((model, baseline)), torch.get_rng_state()
+    score("noisy", model, ragged(2, 1), baseline=baseline, accuracy=0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert same(before, (model, baseline))
+    assert all(p.grad is None for one in (model, baseline) for p in one.parameters())
+
+
+@pytest.mark.parametrize("sequences, error, words", bad_sequences())
+def test_score_refuses(sequences, error, words):
+    model = PackedLSTM(4, 8, 3)
+    refuses(error, words, score, "any", model, sequences, baseline=model, accuracy=0)

@@ -1,0 +1,218 @@
+"""Training learns, repeats itself for a seed, and leaves the machine as it was."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from course_utils.masks import last_real_step, lengths_to_keep_mask, masked_mean
+from course_utils.models import PackedLSTM, PaddedLSTM
+from course_utils.training import accuracy, fit
+from tests.ragged import bad_sequences, ragged, refuses
+
+# Two classes, told apart by the sign of every step.
+LABELS = torch.arange(10) % 2
+SEQUENCES = [
+    one.abs() * (1 if label else -1)
+    for one, label in zip(ragged(*range(1, 11), features=2), LABELS, strict=True)
+]
+
+
+class Mean(nn.Module):
+    """A linear classifier of the mean, with dropout that shows the mode it runs in."""
+
+    def __init__(self, p=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head, self.dropout, self.modes = nn.Linear(2, 2), nn.Dropout(p), set()
+
+    def forward(self, padded, lengths):
+        self.modes.add(self.training)
+        mean = masked_mean(padded, lengths_to_keep_mask(lengths, padded.shape[1]))
+        return self.head(self.dropout(mean))
+
+
+@pytest.mark.parametrize("make", [lambda: PackedLSTM(2, 8, 2), Mean], ids=["LSTM", "mean"])
+def test_fit_learns(make):
+    torch.manual_seed(0)
+    model = make().eval()
+    history = fit(model, SEQUENCES, LABELS, epochs=15, batch_size=4, learning_rate=0.05)
+    assert len(history) == 15 and history[-1] < history[0] / 2
+    assert accuracy(model, SEQUENCES, LABELS) == 1
+    assert not model.training
+
+
+def test_fit_trains_in_training_mode_whatever_the_mode_before():
+    model = Mean().eval()
+    fit(model, SEQUENCES, LABELS, epochs=1)
+    assert model.modes == {True} and not model.training
+
+
+def weights_after(**options):
+    model = Mean()
+    history = fit(model, SEQUENCES, LABELS, epochs=3, batch_size=3, **options)
+    return history, model.head.weight.detach()
+
+
+def test_fit_repeats_itself_for_a_seed():
+    once, again, other = weights_after(), weights_after(seed=0), weights_after(seed=1)
+    assert once[0] == again[0] and torch.equal(once[1], again[1])
+    assert once[0] != other[0] and not torch.equal(once[1], other[1])
+
+
+def test_fit_draws_no_random_number_of_the_callers():
+    model = Mean()
+    random_state = torch.get_rng_state()
+    fit(model, SEQUENCES, LABELS, epochs=2)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_history_weighs_each_sequence_alike():
+    # Ten sequences in batches of four: the last is smaller. A step of 0 changes nothing.
+    model, alone = Mean(), 0.0
+    for one, label in zip(SEQUENCES, LABELS, strict=True):
+        alone += F.cross_entropy(model(one[None], torch.tensor([len(one)])), label[None]).item()
+    history = fit(model, SEQUENCES, LABELS, epochs=2, batch_size=4, learning_rate=0.0)
+    assert history == pytest.approx([alone / 10] * 2)
+
+
+def test_each_epoch_shows_every_sequence_once_with_its_label():
+    seen = []
+
+    class Spy(Mean):
+        def forward(self, padded, lengths):
+            self.lengths = lengths
+            return super().forward(padded, lengths)
+
+    model = Spy()
+
+    def loss(output, labels):
+        seen.append(list(zip(model.lengths.tolist(), labels.tolist(), strict=True)))
+        return F.cross_entropy(output, labels)
+
+    fit(model, SEQUENCES, LABELS, epochs=2, batch_size=4, loss=loss)
+    assert [len(batch) for batch in seen] == [4, 4, 2] * 2
+    epochs = [[*a, *b, *c] for a, b, c in (seen[:3], seen[3:])]
+    assert epochs[0] != epochs[1]
+    # The lengths are 1 to 10, so each names its sequence.
+    assert [sorted(epoch) for epoch in epochs] == [[(n + 1, n % 2) for n in range(10)]] * 2
+
+
+def test_fit_prints_its_bar_on_stdout_without_times(capsys):
+    fit(Mean(), SEQUENCES, LABELS, epochs=2)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.rstrip("\n").split("\r")[-1] == f"training {'#' * 30} 2 of 2 epochs"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_fit_uses_one_thread_and_gives_the_others_back(fails):
+    before, seen = torch.get_num_threads(), []
+
+    def loss(output, labels):
+        seen.append(torch.get_num_threads())
+        return F.cross_entropy(output, labels) / (0 if not fails else 1 // 0)
+
+    torch.set_num_threads(2)
+    try:
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                fit(Mean(), SEQUENCES, LABELS, epochs=1, loss=loss)
+        else:
+            fit(Mean(), SEQUENCES, LABELS, epochs=1, loss=loss)
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def guess(rows):
+    return lambda padded, lengths: torch.tensor(rows)
+
+
+@pytest.mark.parametrize(
+    "rows, expected",
+    [
+        ([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [2.0, 1.0]], 1.0),
+        ([[1.0, 0.0], [0.0, 1.0], [3.0, 1.0], [2.0, 1.0]], 0.75),
+        ([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 2.0]], 0.0),
+    ],
+)
+def test_accuracy_by_hand(rows, expected):
+    found = accuracy(guess(rows), ragged(3, 1, 2, 2), torch.tensor([0, 1, 1, 0]))
+    assert found == expected and type(found) is float
+
+
+def test_accuracy_pads_as_far_as_it_is_told_and_takes_no_gradients():
+    seen = []
+
+    def model(padded, lengths):
+        seen.append((tuple(padded.shape), lengths.tolist(), torch.is_grad_enabled()))
+        assert padded[1, 1:].eq(0).all()
+        return padded.sum(1)
+
+    for extra_padding in (0, 5):
+        accuracy(model, ragged(3, 1), torch.tensor([0, 1]), extra_padding=extra_padding)
+    assert seen == [((2, 3, 4), [3, 1], False), ((2, 8, 4), [3, 1], False)]
+    assert torch.is_grad_enabled()
+
+
+def test_accuracy_leaves_the_mode_alone():
+    for training in (True, False):
+        model = Mean().train(training)
+        accuracy(model, SEQUENCES, LABELS)
+        assert model.training == training and model.modes == {training}
+
+
+@pytest.mark.parametrize("function", [fit, accuracy])
+@pytest.mark.parametrize("sequences, error, words", bad_sequences())
+def test_bad_sequences_are_refused(function, sequences, error, words):
+    refuses(error, words, function, PaddedLSTM(4, 2, 2, last_real_step), sequences, LABELS[:3])
+
+
+@pytest.mark.parametrize("function", [fit, accuracy])
+@pytest.mark.parametrize(
+    "labels, error, words",
+    [
+        (LABELS[:9], ValueError, ["labels", "(9,)", "10 sequences", "(10,)"]),
+        (LABELS[:0], ValueError, ["labels", "(0,)", "10 sequences"]),
+        (LABELS[:, None], ValueError, ["labels", "(10, 1)", "(10,)"]),
+        (LABELS[0], ValueError, ["labels", "()", "(10,)"]),
+        (LABELS.float(), TypeError, ["labels", "integers", ".long()"]),
+        (LABELS.tolist(), TypeError, ["labels", "tensor", "torch.tensor(labels)"]),
+        (None, TypeError, ["labels", "tensor"]),
+    ],
+)
+def test_bad_labels_are_refused(function, labels, error, words):
+    refuses(error, words, function, Mean(), SEQUENCES, labels)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"epochs": 0}, ["epochs (0)", "at least 1"]),
+        ({"epochs": -1}, ["epochs (-1)", "at least 1"]),
+        ({"batch_size": 0}, ["batch_size (0)", "at least 1"]),
+    ],
+)
+def test_fit_refuses(options, words, capsys):
+    refuses(ValueError, words, fit, Mean(), SEQUENCES, LABELS, **options)
+    assert capsys.readouterr().out == ""
+
+
+def test_accuracy_refuses_negative_padding_and_outputs_that_are_no_logits():
+    words = ["extra_padding is -1", "0 or more"]
+    refuses(ValueError, words, accuracy, Mean(), SEQUENCES, LABELS, extra_padding=-1)
+    for model, shape in [
+        (lambda padded, lengths: padded, "(10, 10, 2)"),
+        (lambda padded, lengths: padded.sum((1, 2)), "(10,)"),
+        (lambda padded, lengths: padded.sum(1)[:9], "(9, 2)"),
+    ]:
+        words = ["model gave shape", shape, "10 sequences", "(N, C)"]
+        refuses(ValueError, words, accuracy, model, SEQUENCES, LABELS)
+
+
+def test_a_loss_of_nan_is_shown_not_hidden():
+    history = fit(Mean(), SEQUENCES, LABELS, epochs=1, loss=lambda o, y: o.sum() * float("nan"))
+    assert math.isnan(history[0])
