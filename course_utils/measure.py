@@ -6,11 +6,13 @@ import contextlib
 import copy
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_utils.batching import fill, pad
 from course_utils.oracle import together_equals_alone
@@ -115,6 +117,28 @@ def activation_bytes(forward: Callable[[], object], *, exclude: Iterable[Tensor]
     total = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
     del result
     return total
+
+
+def operations(function: Callable[[], object]) -> Counter[str]:
+    """Count the operations that torch carries out, by name, such as "aten::addmm".
+
+    A fused operation counts as one, whatever it does inside.
+
+    Args:
+        function: runs what is to be counted.
+    Returns:
+        name -> how often.
+    """
+    counter: Counter[str] = Counter()
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            counter[operation.name()] += 1
+            return operation(*args, **(kwargs or {}))
+
+    with Count():
+        function()
+    return counter
 
 
 def lstm_flops(steps: int, input_size: int, hidden_size: int, directions: int = 1) -> int:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from course_utils.masks import check_lengths, check_same_count
+from course_utils.packed import pack
 
 
 class PaddedLSTM(nn.Module):
@@ -47,34 +46,35 @@ class PaddedLSTM(nn.Module):
 
 
 class PackedLSTM(nn.Module):
-    """A bidirectional LSTM that reads each sequence to its own end, and a linear classifier.
+    """An LSTM that reads each sequence to its own end, and a linear classifier (chapter 02).
 
     Args:
         input_size: D, the features of a step.
         hidden_size: H, the features of the state in each direction.
         num_classes: C.
+        bidirectional: whether it reads backwards as well.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_classes: int) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, num_classes: int, bidirectional: bool = True
+    ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(2 * hidden_size, num_classes)
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
+        self.directions = 2 if bidirectional else 1
+        self.head = nn.Linear(self.directions * hidden_size, num_classes)
 
     def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
         """Classify each sequence.
 
         Args:
             padded: (B, T, D); what the padding holds does not matter.
-            lengths: (B,) integers on the CPU, from 1 to T.
+            lengths: (B,) integers, from 1 to T.
         Returns:
             (B, C) logits.
         Raises:
             TypeError: `lengths` is no tensor of integers.
             ValueError: their number is not B, or a length is not in 1..T.
         """
-        # Given fewer lengths than sequences, torch would drop the others without a word.
-        check_lengths(lengths, padded.shape[1])
-        check_same_count(lengths, padded.shape[0])
-        packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+        packed = pack(padded, lengths, padding_value=None)
         _, (h_n, _) = self.lstm(packed)
-        return self.head(torch.cat([h_n[-2], h_n[-1]], dim=1))
+        return self.head(torch.cat(list(h_n[-self.directions :]), dim=1))

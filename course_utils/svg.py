@@ -7,7 +7,9 @@ so that the same numbers give the same bytes on every machine.
 from __future__ import annotations
 
 import base64
+import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -31,7 +33,15 @@ _STYLE = (
     ".vl .ground{fill:var(--vl-ground,#f3f4f6)}"
     ".vl .rule{stroke:var(--vl-muted,#59636e);stroke-width:1}"
     ".vl .mark{stroke:var(--vl-ink,#1f2328);stroke-width:2}"
+    ".vl .band{fill:#ffd33d;fill-opacity:.4}"
+    ".vl .chosen{fill:none;stroke:var(--vl-ink,#1f2328);stroke-width:3.5}"
+    ".vl [data-pick]{cursor:pointer}"
+    ".vl [data-pick]:focus{outline:3px solid #0066a6;outline-offset:2px}"
 )
+
+
+# A live picture shrinks a little with its page, and then scrolls: small letters help nobody.
+_FLUID = "max-width:100%;height:auto"
 
 
 @dataclass(frozen=True)
@@ -43,24 +53,25 @@ class Picture:
         kind: "svg+xml" or "png".
         alt: what a reader sees in it, in a sentence or two.
         width: in CSS pixels; it shrinks with a narrower page.
+        parts: the SVG texts of the pictures that this one arranges, where it does.
     """
 
     data: bytes
     kind: str
     alt: str
     width: int
+    parts: tuple[str, ...] = ()
 
     @property
     def svg(self) -> str:
-        """The SVG text; empty for a PNG."""
-        return self.data.decode() if self.kind == "svg+xml" else ""
+        """The SVG text, several one after the other where it has parts; empty for a PNG."""
+        return "".join(self.parts) or (self.data.decode() if self.kind == "svg+xml" else "")
 
     def _repr_html_(self) -> str:
         # As <img>: JupyterLab strips inline SVG from a notebook that is opened and not yet run.
         source = f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
         return (
-            f'<img alt="{escape(self.alt)}" src="{source}" width="{self.width}" '
-            'style="max-width:100%;height:auto">'
+            f'<img alt="{escape(self.alt)}" src="{source}" width="{self.width}" style="{_FLUID}">'
         )
 
     def __repr__(self) -> str:
@@ -73,6 +84,7 @@ class Canvas:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.parts: list[str] = []
+        self.role = "img"
 
     def rect(
         self, x: float, y: float, w: float, h: float, *, fill: str = "", opacity: float = 1, cls=""
@@ -97,6 +109,18 @@ class Canvas:
         cls = f' class="{cls}"' if cls else ""
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{cls}{where}>{escape(text)}</text>')
 
+    def begin_pick(self, pick: str, label: str, *, chosen: bool) -> None:
+        """Begin a group that can be picked; what is added until `end_pick` belongs to it."""
+        self.role = "group"
+        self.parts.append(
+            f'<g data-pick="{escape(pick)}" role="button" aria-label="{escape(label)}" '
+            f'aria-pressed="{str(chosen).lower()}" tabindex="-1">'
+        )
+
+    def end_pick(self) -> None:
+        """End the group that can be picked."""
+        self.parts.append("</g>")
+
     def line(self, x1: float, y1: float, x2: float, y2: float, cls: str = "rule") -> None:
         """Add a straight line."""
         self.parts.append(
@@ -109,9 +133,11 @@ class Canvas:
         # Two pictures on one page must not share the pattern's id: a hidden one would blank both.
         hatch = f"vl-{zlib.crc32((alt + body).encode()):08x}"
         svg = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="vl" role="img" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="vl" role="{self.role}" '
             f'aria-label="{escape(alt)}" viewBox="0 0 {self.width} {self.height}" '
-            f'width="{self.width}" style="max-width:100%;height:auto"><style>{_STYLE}</style>'
+            f'width="{self.width}" height="{self.height}" style="{_FLUID};'
+            f'min-width:{0.9 * self.width:.0f}px">'
+            f"<style>{_STYLE}</style>"
             f'<defs><pattern id="{hatch}" width="6" height="6" patternUnits="userSpaceOnUse" '
             'patternTransform="rotate(45)"><rect width="6" height="6" class="ground"/>'
             '<line x1="0" y1="0" x2="0" y2="6" class="hatch"/></pattern></defs>'
@@ -119,6 +145,36 @@ class Canvas:
             f"{body.replace('url(#HATCH)', f'url(#{hatch})')}</svg>"
         )
         return Picture(svg.encode(), "svg+xml", alt, self.width)
+
+
+def arrange(pictures: Sequence[Picture], alt: str, width: int) -> Picture:
+    """Put pictures into one, side by side as far as they fit, then in a new row.
+
+    Args:
+        pictures: SVG pictures.
+        alt: what a reader sees in all of them.
+        width: of a row, in CSS pixels.
+    Returns:
+        Picture: one SVG to save, and the pictures as its parts, which a live page can wrap at
+        any width.
+    """
+    x = y = row_height = 0
+    placed = []
+    for picture in pictures:
+        height = int(re.search(r' height="(\d+)"', picture.svg)[1])
+        if x and x + picture.width > width:
+            x, y, row_height = 0, y + row_height, 0
+        inner = re.sub(r' style="[^"]*"', f' x="{x}" y="{y}"', picture.svg, count=1)
+        placed.append(inner)
+        x, row_height = x + picture.width, max(row_height, height)
+    whole = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="vl" role="img" '
+        f'aria-label="{escape(alt)}" viewBox="0 0 {width} {y + row_height}" width="{width}" '
+        f'height="{y + row_height}"><style>{_STYLE}</style>'
+        f'<rect width="{width}" height="{y + row_height}" class="paper"/>{"".join(placed)}</svg>'
+    )
+    parts = tuple(picture.svg for picture in pictures)
+    return Picture(whole.encode(), "svg+xml", alt, width, parts)
 
 
 def letter(index: int) -> str:

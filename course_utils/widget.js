@@ -1,6 +1,6 @@
 // Draws nothing and computes nothing: labelled native controls, and the SVG that Python drew.
-// A range, a choice or a switch changes -> `values` goes to Python -> Python answers with `svg`.
-// Where Python has drawn every position beforehand (`frames`), no kernel is needed to show one.
+// A control changes or a cell is picked -> `values` goes to Python -> Python answers with `svg`.
+// Where Python has drawn a position beforehand (`frames`), no kernel is needed to show it.
 function build(spec, id) {
   const input = document.createElement(spec.options ? "select" : "input");
   if (spec.options) {
@@ -13,6 +13,23 @@ function build(spec, id) {
   // JupyterLab takes the arrow keys from inputs that do not ask for them.
   input.dataset.lmSuppressShortcuts = "true";
   return input;
+}
+
+// Arrow keys go to the nearest cell in their direction, within the same view.
+function neighbour(from, key) {
+  const [dx, dy] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[key];
+  const middle = (one) => {
+    const box = one.getBoundingClientRect();
+    return [box.x + box.width / 2, box.y + box.height / 2];
+  };
+  const [x, y] = middle(from);
+  let best = null, least = Infinity;
+  for (const one of from.closest("svg").querySelectorAll("[data-pick]")) {
+    const [u, v] = middle(one);
+    const along = (u - x) * dx + (v - y) * dy, aside = Math.abs((u - x) * dy + (v - y) * dx);
+    if (along > 1 && along + 4 * aside < least) [best, least] = [one, along + 4 * aside];
+  }
+  return best;
 }
 
 export default {
@@ -29,6 +46,10 @@ export default {
 
     const inputs = {};
     const shown = {};
+    const change = (name, value) => {
+      model.set("values", { ...model.get("values"), [name]: value });
+      model.save_changes();
+    };
     for (const spec of model.get("controls")) {
       const id = `vl-${crypto.randomUUID()}`;
       const input = (inputs[spec.name] = build(spec, id));
@@ -39,8 +60,7 @@ export default {
       output.htmlFor = id;
       input.addEventListener("input", () => {
         const value = spec.options ? input.value : Number(input.value);
-        model.set("values", { ...model.get("values"), [spec.name]: value });
-        model.save_changes();
+        change(spec.name, value);
       });
       const group = document.createElement("div");
       group.append(label, input, output);
@@ -49,12 +69,43 @@ export default {
 
     let drawn = null;
     const show = (svg, text) => {
-      if (svg !== drawn) stage.innerHTML = drawn = svg;
       words.textContent = text;
+      if (svg === drawn) return;
+      const views = () => [...stage.querySelectorAll("svg")];
+      const focused = stage.contains(document.activeElement) ? document.activeElement : null;
+      const view = focused && views().indexOf(focused.closest("svg"));
+      stage.innerHTML = drawn = svg;
+      // One stop for the Tab key in each view: the chosen cell, or else the first.
+      for (const one of views()) {
+        const cell = one.querySelector('[aria-pressed="true"]') ?? one.querySelector("[data-pick]");
+        cell?.setAttribute("tabindex", "0");
+        for (const pick of one.querySelectorAll("[data-pick]"))
+          pick.dataset.lmSuppressShortcuts = "true";
+      }
+      // The nodes are new: the focus goes to the same cell of the same view.
+      if (focused) views()[view]?.querySelector(`[data-pick="${focused.dataset.pick}"]`)?.focus();
     };
+    stage.addEventListener("click", (event) => {
+      const cell = event.target.closest("[data-pick]");
+      if (!cell) return;
+      cell.focus();
+      change("pick", cell.dataset.pick);
+    });
+    stage.addEventListener("keydown", (event) => {
+      const cell = event.target.closest("[data-pick]");
+      if (!cell) return;
+      const arrow = event.key.startsWith("Arrow");
+      if (!arrow && event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      const next = arrow ? neighbour(cell, event.key) : cell;
+      if (!next) return;
+      next.focus();
+      change("pick", next.dataset.pick);
+    });
     const follow = () => {
       const values = model.get("values");
       for (const spec of model.get("controls")) {
+        if (!spec.options) Object.assign(inputs[spec.name], { min: spec.min, max: spec.max });
         inputs[spec.name].value = values[spec.name];
         shown[spec.name].textContent = spec.options ? "" : `${values[spec.name]} ${spec.unit}`;
       }
@@ -66,6 +117,7 @@ export default {
       show(...(frame ?? [model.get("svg"), model.get("words")]));
     };
     model.on("change:values", follow);
+    model.on("change:controls", follow);
     model.on("change:svg", redraw);
     model.on("change:words", redraw);
     follow();

@@ -10,11 +10,12 @@ import torch
 import traitlets
 from torch import Tensor
 
-from course_utils import plots
+from course_utils import packed_plots, plots
 from course_utils.batching import fill, pad
 from course_utils.data import spread_lengths
 from course_utils.measure import lstm_flops
-from course_utils.svg import Picture
+from course_utils.packed import layout
+from course_utils.svg import LETTERS, Picture
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -28,9 +29,12 @@ class Panel(anywidget.AnyWidget):
     Args:
         draw: `draw(**values)` gives the picture and a sentence under it.
         controls: dicts with `name`, `label` and either `options` (a list of strings) or
-            `min`, `max`, `step` and `unit`.
-        values: name -> first value.
+            `min`, `max`, `step` and `unit`; or a function from the values to such a list.
+        values: name -> first value. The value "pick" is the name of the picked cell, if the
+            picture has cells to pick.
         positions: values to draw beforehand, so that those positions need no kernel.
+        settle: `settle(before, now)` gives values that fit together, where one that changed
+            asks others to change.
     """
 
     _esm = _HERE / "widget.js"
@@ -44,23 +48,30 @@ class Panel(anywidget.AnyWidget):
     def __init__(
         self,
         draw: Callable[..., tuple[Picture, str]],
-        controls: Sequence[Mapping],
+        controls: Sequence[Mapping] | Callable[[Mapping], Sequence[Mapping]],
         values: Mapping,
         positions: Sequence[Mapping] = (),
+        settle: Callable[[dict, dict], dict] = lambda before, now: now,
     ) -> None:
         frames = {}
         for position in positions:
             picture, words = draw(**position)
             frames["|".join(map(str, position.values()))] = [picture.svg, words]
-        self._draw = draw
-        super().__init__(controls=list(controls), values=dict(values), frames=frames)
-        self._redraw()
-        self.observe(lambda change: self._redraw(), "values")
+        self._draw, self._settle = draw, settle
+        self._controls = controls if callable(controls) else lambda values: controls
+        super().__init__(values=dict(values), frames=frames)
+        self._redraw({"old": self.values, "new": self.values})
+        self.observe(self._redraw, "values")
 
-    def _redraw(self) -> None:
-        self.picture, words = self._draw(**self.values)
+    def _redraw(self, change: Mapping) -> None:
+        settled = self._settle(change["old"], change["new"])
+        if settled != change["new"]:
+            self.values = settled  # comes back here
+            return
+        self.picture, words = self._draw(**settled)
         # One message: the picture and its sentence must never be of two positions.
         with self.hold_sync():
+            self.controls = list(self._controls(settled))
             self.words = words
             self.svg = self.picture.svg
 
@@ -158,3 +169,88 @@ def padding_explorer(
         {"name": "spread", "label": "Spread", "min": 0, "max": 100, "step": 5, "unit": "percent"},
     ]
     return Panel(draw, controls, {"source": sources[0], "batch_size": 16, "spread": 100})
+
+
+def packed_explorer(presets: Mapping[str, Sequence[int]]) -> Panel:
+    """Show the inside of a PackedSequence: padded grid, columns, memory, step by step.
+
+    Args:
+        presets: name -> up to 6 lengths of 1 to 10 steps; the first is shown first, and can be
+            walked through without a kernel.
+    Returns:
+        Panel: a choice of batch, a slider for each of 6 lengths (0 leaves the sequence out), the
+        time step, the order of the rows; a cell that is picked is marked in all three views.
+    Raises:
+        ValueError: a preset has no or more than 6 lengths, or one not in 1..10.
+    """
+    for name, lengths in presets.items():
+        if not 1 <= len(lengths) <= 6 or not all(1 <= length <= 10 for length in lengths):
+            raise ValueError(f"presets[{name!r}] is {list(lengths)}: give 1 to 6 lengths of 1..10.")
+    letters, own, orders = LETTERS[:6], "your own", ["sorted by length", "as given"]
+    first = next(iter(presets))
+
+    def lengths_of(values: Mapping) -> dict[str, int]:
+        return {one: values[one] for one in letters if values[one]}
+
+    def preset(name: str) -> dict[str, int]:
+        return dict(zip(letters, [*presets[name], *[0] * 6], strict=False))
+
+    def settle(before: dict, now: dict) -> dict:
+        now = dict(now)
+        if now["batch"] != before["batch"] and now["batch"] != own:
+            now |= preset(now["batch"])
+        elif now["batch"] != own and lengths_of(now) != lengths_of(preset(now["batch"])):
+            now["batch"] = own
+        if not lengths_of(now):
+            now["A"] = 1  # a batch needs at least one sequence
+        lengths = lengths_of(now)
+        if now["pick"] != before["pick"] and now["pick"]:
+            now["step"] = int(now["pick"][1:])
+        now["step"] = min(now["step"], max(lengths.values()) - 1)
+        if now["pick"] and int(now["pick"][1:]) >= lengths.get(now["pick"][0], 0):
+            now["pick"] = ""
+        return now
+
+    def controls(values: Mapping) -> list[dict]:
+        last = max(lengths_of(values).values()) - 1
+        return [
+            {"name": "batch", "label": "Batch", "options": [*presets, own]},
+            {"name": "order", "label": "Rows", "options": orders},
+            {"name": "step", "label": "Time step", "min": 0, "max": last, "step": 1, "unit": ""},
+            *(
+                {"name": one, "label": f"Length of {one}", "unit": "steps"}
+                | {"min": 0, "max": 10, "step": 1}
+                for one in letters
+            ),
+        ]
+
+    def draw(batch: str, order: str, step: int, pick: str, **values: int) -> tuple[Picture, str]:
+        kept = lengths_of(values)
+        names, lengths = list(kept), list(kept.values())
+        found = layout(torch.tensor(lengths))
+        chosen = (names.index(pick[0]), int(pick[1:])) if pick else None
+        picture = packed_plots.packed_explorer(
+            lengths,
+            found,
+            step=step,
+            ids=[LETTERS.index(name) for name in names],
+            in_sorted_order=order == orders[0],
+            chosen=chosen,
+        )
+        alive = int(found.packed.batch_sizes[step])
+        words = f"Step t={step}: the LSTM runs on {alive} of {len(names)} rows. "
+        ended = [name for name, length in kept.items() if length <= step]
+        words += f"Already ended: {', '.join(ended)}. " if ended else "None has ended yet. "
+        if chosen:
+            place = int(found.places[chosen])
+            rank = int(found.packed.unsorted_indices[chosen[0]])
+            words += f"Chosen: data[{place}] is step {chosen[1]} of sequence {pick[0]}, row "
+            words += f"{chosen[0]} of the padded batch, row {rank} after sorting."
+        else:
+            words += "Pick a cell to find it in all three views."
+        return picture, words
+
+    values = {"batch": first, "order": orders[0], "step": 0, **preset(first), "pick": ""}
+    steps = range(max(presets[first]))
+    walk = [values | {"order": order, "step": step} for order in orders for step in steps]
+    return Panel(draw, controls, values, walk, settle)

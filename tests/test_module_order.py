@@ -6,7 +6,7 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).parent.parent / "course_utils"
 ORDER = [
     *("data", "masks", "batching", "packed", "oracle", "measure", "models"),
-    *("training", "svg", "plots", "widgets", "exercises"),
+    *("training", "svg", "plots", "packed_plots", "widgets", "exercises"),
 ]
 
 

@@ -90,6 +90,24 @@ def test_taught_padded_lstm_is_the_imported_one():
     assert taught.state_dict().keys() == imported.state_dict().keys()
 
 
+def test_taught_packed_lstm_is_the_imported_one():
+    from course_utils.packed import pack
+
+    source = next(
+        cell.source for cell in code(BOOKS["02_packing.ipynb"]) if "class PackedLSTM" in cell.source
+    )
+    names = {"nn": torch.nn, "torch": torch, "pack": pack}
+    exec(source, names)
+    batch, lengths = torch.randn(2, 6, 3), torch.tensor([6, 2])
+    for bidirectional in (True, False):
+        both = []
+        for cls in (names["PackedLSTM"], models.PackedLSTM):
+            torch.manual_seed(0)
+            both.append(cls(3, 4, 5, bidirectional))
+        assert torch.equal(both[0](batch, lengths), both[1](batch, lengths))
+        assert both[0].state_dict().keys() == both[1].state_dict().keys()
+
+
 def test_taught_means_are_the_imported_ones():
     from course_utils.masks import lengths_to_keep_mask, masked_mean
 

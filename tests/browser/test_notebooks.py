@@ -7,8 +7,11 @@ import statistics
 
 import nbformat
 import pytest
+import torch
 from playwright.sync_api import Locator, expect
+from torch.nn.utils.rnn import pack_padded_sequence
 
+from course_utils.batching import pad
 from course_utils.data import japanese_vowels, python_docs_paragraphs
 from course_utils.exercises import EXERCISES
 from course_utils.widgets import padding_explorer
@@ -136,8 +139,6 @@ def test_chapter_01(ran, baseline):
     assert notebook.errors() == []
     panel = notebook.root.locator(".vl-panel")
     expect(panel).to_have_count(1)
-    import torch
-
     sources = {
         "Vowel recordings": torch.tensor([len(s) for s in japanese_vowels("train").sequences]),
         "Python documentation": torch.tensor([len(p) for p in python_docs_paragraphs()]),
@@ -181,6 +182,131 @@ def test_chapter_01(ran, baseline):
     found = notebook.delays(batch_size, panel.locator(".vl-stage"), KEYS[::-1])
     print(f"\n01 padding explorer, drawn by the kernel: {summary(found)}", end="")
     print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+def packed_by_torch(lengths: dict[str, int]) -> tuple[list[str], list[int]]:
+    """Names of the steps in the order of packed.data, and batch_sizes, from torch itself."""
+    padded, counts = pad([torch.arange(length) for length in lengths.values()])
+    names = [[f"{name}{step}" for step in range(padded.shape[1])] for name in lengths]
+    codes = torch.arange(padded.numel()).view(padded.shape)
+    packed = pack_padded_sequence(codes, counts, batch_first=True, enforce_sorted=False)
+    flat = [name for row in names for name in row]
+    return [flat[code] for code in packed.data.tolist()], packed.batch_sizes.tolist()
+
+
+def test_chapter_02_packed_sequence_explorer(ran, baseline):
+    notebook = ran("02_packing.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    views = panel.locator(".vl-stage > svg")
+    step = panel.get_by_role("slider", name="Time step")
+    lengths = {"A": 5, "B": 3, "C": 7, "D": 2}
+
+    def shows(at: int, chosen: str = "") -> None:
+        """All three views and the sentence agree with what torch packs."""
+        data, batch_sizes = packed_by_torch(lengths)
+        expect(panel.locator(".vl-words")).to_contain_text(f"Step t={at}: the LSTM runs on")
+        words = panel.locator(".vl-words").inner_text()
+        assert f"runs on {batch_sizes[at]} of {len(lengths)} rows" in words
+        expect(views).to_have_count(3)
+        for index in range(3):
+            cells = views.nth(index).locator("[data-pick]")
+            names = cells.evaluate_all("(all) => all.map((one) => one.dataset.pick)")
+            assert sorted(names) == sorted(data)
+            labels = cells.evaluate_all("(all) => all.map((one) => one.ariaLabel)")
+            assert labels == [f"{name}, data[{data.index(name)}]" for name in names]
+            full = cells.filter(has=page.locator(".strong.on"))
+            active = full.evaluate_all("(all) => all.map((one) => one.dataset.pick)")
+            assert sorted(active) == sorted(name for name in data if int(name[1:]) == at)
+            pressed = views.nth(index).locator('[aria-pressed="true"]')
+            marked = pressed.evaluate_all("(all) => all.map((one) => one.dataset.pick)")
+            assert marked == ([chosen] if chosen else [])
+        memory = views.nth(2).locator("[data-pick]")
+        assert memory.evaluate_all("(all) => all.map((one) => one.dataset.pick)") == data
+        texts = views.nth(1).locator("text").all_text_contents()
+        assert texts[-len(batch_sizes) - 1 : -1] == [str(size) for size in batch_sizes]
+        if chosen:
+            assert f"data[{data.index(chosen)}] is step {at} of sequence {chosen[0]}" in words
+
+    shows(0)
+    notebook.screenshot(panel, "02_explorer_start")
+    step.focus()
+    for at in (1, 2, 3):
+        page.keyboard.press("ArrowRight")
+        shows(at)
+    page.keyboard.press("End")
+    shows(6)
+    # Picking, by mouse and by keyboard, marks the same step in all three views.
+    views.nth(0).locator('[data-pick="C2"]').click()
+    shows(2, "C2")
+    notebook.screenshot(panel, "02_explorer_picked")
+    page.keyboard.press("ArrowRight")
+    shows(3, "C3")
+    page.keyboard.press("ArrowUp")
+    expect(panel.locator('[data-pick="A3"][aria-pressed="true"]')).to_have_count(3)
+    shows(3, "A3")
+    focused = "() => document.activeElement.dataset.pick"
+    assert page.evaluate(focused) == "A3", "the focus survives the redraw"
+    views.nth(2).locator('[data-pick="B1"]').click()
+    shows(1, "B1")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) is None, "one Tab leaves the view"
+    panel.get_by_role("combobox", name="Rows").select_option("as given")
+    expect(views.nth(1)).to_contain_text("no stairs")
+    shows(1, "B1")
+    panel.get_by_role("combobox", name="Rows").select_option("sorted by length")
+    # Other lengths: torch packs anew.
+    panel.get_by_role("slider", name="Length of E").focus()
+    page.keyboard.press("End")
+    lengths["E"] = 10
+    expect(panel.locator('[data-pick="E9"]')).to_have_count(3)
+    shows(1, "B1")
+    set_by_mouse(notebook, panel.get_by_role("slider", name="Length of A"), 0.001)
+    del lengths["A"]
+    expect(panel.locator('[data-pick^="A"]')).to_have_count(0)
+    shows(1, "B1")
+    assert step.get_attribute("max") == "9"
+    notebook.screenshot(panel, "02_explorer_own_lengths")
+    panel.get_by_role("combobox", name="Batch").select_option("one long, five short")
+    lengths.clear()
+    lengths.update(zip("ABCDEF", [10, 2, 1, 2, 1, 1], strict=True))
+    expect(panel.locator('[data-pick="F0"]')).to_have_count(3)
+    shows(1, "B1")
+    found = notebook.delays(step, panel.locator(".vl-stage"), KEYS)
+    print(f"\n02 PackedSequence explorer, drawn by the kernel: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    panel.get_by_role("combobox", name="Batch").select_option("four sequences")
+    lengths.clear()
+    lengths.update({"A": 5, "B": 3, "C": 7, "D": 2})
+    expect(panel.locator('[data-pick="C6"]')).to_have_count(3)
+
+
+@pytest.mark.parametrize("width", [1280, 900])
+def test_explorer_is_legible_and_whole(ran, width):
+    notebook = ran("02_packing.ipynb")
+    notebook.page.set_viewport_size({"width": width, "height": 720})
+    panel = notebook.root.locator(".vl-panel")
+    panel.get_by_role("combobox", name="Batch").select_option("one long, five short")
+    expect(panel.locator('[data-pick="F0"]')).to_have_count(3)
+    notebook.page.wait_for_timeout(300)
+    for index in range(3):
+        view = panel.locator(".vl-stage > svg").nth(index)
+        scale = view.evaluate(
+            "(one) => one.getBoundingClientRect().width / one.viewBox.baseVal.width"
+        )
+        assert scale >= 0.89, "letters of 11 px stay about 10 px or larger"
+    # In a narrow window the views stand one below the other, and scroll rather than shrink.
+    stage = panel.locator(".vl-stage")
+    room, needed, overflow = stage.evaluate(
+        "(one) => [one.clientWidth, one.scrollWidth, getComputedStyle(one).overflowX]"
+    )
+    assert needed <= room or overflow == "auto", "nothing is cut off"
+    assert width < 1280 or needed <= room, "no scrolling on a projector"
+    notebook.screenshot(panel, f"02_explorer_{width}")
+    panel.get_by_role("combobox", name="Batch").select_option("four sequences")
+    notebook.page.set_viewport_size({"width": 1280, "height": 720})
 
 
 @pytest.mark.parametrize("chapter", sorted({one.id[:2] for one in EXERCISES.values()}))
@@ -254,3 +380,20 @@ def test_dark_theme(ran):
         card = notebook.root.locator(".jp-OutputArea details").first.locator("..")
         notebook.screenshot(card, f"{name[:2]}_card_dark")
         notebook.menu("Settings", "Theme", "JupyterLab Light")
+
+
+def test_the_walk_through_time_needs_no_kernel(ran):
+    notebook = ran("02_packing.ipynb")
+    page = notebook.page
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel.locator('[data-pick="C6"]')).to_have_count(3)
+    notebook.menu("Kernel", "Shut Down Kernel")
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="unknown"]').first.wait_for()
+    step = panel.get_by_role("slider", name="Time step")
+    step.focus()
+    page.keyboard.press("Home")
+    for at, alive in enumerate([4, 4, 3, 2, 2, 1, 1]):
+        expect(panel.locator(".vl-words")).to_contain_text(f"t={at}: the LSTM runs on {alive} of 4")
+        page.keyboard.press("ArrowRight")
+    panel.get_by_role("combobox", name="Rows").select_option("as given")
+    expect(panel.locator(".vl-stage > svg").nth(1)).to_contain_text("no stairs")
