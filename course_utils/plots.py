@@ -110,7 +110,7 @@ def read_out_bars(
         canvas.padding(left + length * scale, y, (longest + added - length) * scale, 20)
     top = 70 + 26 * len(lengths)
     canvas.text(
-        20, top + 30, "Accuracy on the test set; the black mark: with no padding added", "muted"
+        20, top + 30, "Accuracy on the test set; the upright mark: with none added", "muted"
     )
     for row, (name, accuracy) in enumerate(accuracies.items()):
         y = top + 44 + 40 * row

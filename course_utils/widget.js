@@ -46,23 +46,27 @@ export default {
 
     const inputs = {};
     const shown = {};
-    const change = (name, value) => {
-      model.set("values", { ...model.get("values"), [name]: value });
+    const change = (changed) => {
+      model.set("values", { ...model.get("values"), ...changed });
       model.save_changes();
     };
     for (const spec of model.get("controls")) {
-      const id = `vl-${crypto.randomUUID()}`;
+      const id = `vl-${Math.random().toString(36).slice(2)}`;
       const input = (inputs[spec.name] = build(spec, id));
       const label = document.createElement("label");
       label.htmlFor = id;
       label.textContent = spec.label;
       const output = (shown[spec.name] = document.createElement("output"));
       output.htmlFor = id;
+      if (!spec.unit) output.className = "vl-bare";
       input.addEventListener("input", () => {
         const value = spec.options ? input.value : Number(input.value);
-        change(spec.name, value);
+        // A slider moves on from the cell that was picked; a choice keeps it.
+        const picked = !spec.options && "pick" in model.get("values") ? { pick: "" } : {};
+        change({ [spec.name]: value, ...picked });
       });
       const group = document.createElement("div");
+      if (spec.small) group.className = "vl-small";
       group.append(label, input, output);
       bar.append(group);
     }
@@ -89,7 +93,7 @@ export default {
       const cell = event.target.closest("[data-pick]");
       if (!cell) return;
       cell.focus();
-      change("pick", cell.dataset.pick);
+      change({ pick: cell.dataset.pick });
     });
     stage.addEventListener("keydown", (event) => {
       const cell = event.target.closest("[data-pick]");
@@ -100,7 +104,7 @@ export default {
       const next = arrow ? neighbour(cell, event.key) : cell;
       if (!next) return;
       next.focus();
-      change("pick", next.dataset.pick);
+      change({ pick: next.dataset.pick });
     });
     const follow = () => {
       const values = model.get("values");
@@ -109,17 +113,17 @@ export default {
         inputs[spec.name].value = values[spec.name];
         shown[spec.name].textContent = spec.options ? "" : `${values[spec.name]} ${spec.unit}`;
       }
-      redraw();
+      if (frame()) redraw();
     };
-    // A frame goes before `svg`: a late answer to an earlier position must not replace it.
-    const redraw = () => {
-      const frame = model.get("frames")[Object.values(model.get("values")).join("|")];
-      show(...(frame ?? [model.get("svg"), model.get("words")]));
-    };
+    // A frame goes before `svg`: a late answer to an earlier position must not replace it. Where
+    // there is none, the picture stays until Python has drawn another.
+    const frame = () => model.get("frames")[Object.values(model.get("values")).join("|")];
+    const redraw = () => show(...(frame() ?? [model.get("svg"), model.get("words")]));
     model.on("change:values", follow);
     model.on("change:controls", follow);
     model.on("change:svg", redraw);
     model.on("change:words", redraw);
     follow();
+    redraw();
   },
 };

@@ -29,7 +29,8 @@ class Panel(anywidget.AnyWidget):
     Args:
         draw: `draw(**values)` gives the picture and a sentence under it.
         controls: dicts with `name`, `label` and either `options` (a list of strings) or
-            `min`, `max`, `step` and `unit`; or a function from the values to such a list.
+            `min`, `max`, `step` and `unit`, perhaps `small`; or a function from the values to
+            such a list.
         values: name -> first value. The value "pick" is the name of the picked cell, if the
             picture has cells to pick.
         positions: values to draw beforehand, so that those positions need no kernel.
@@ -218,7 +219,7 @@ def packed_explorer(presets: Mapping[str, Sequence[int]]) -> Panel:
             {"name": "order", "label": "Rows", "options": orders},
             {"name": "step", "label": "Time step", "min": 0, "max": last, "step": 1, "unit": ""},
             *(
-                {"name": one, "label": f"Length of {one}", "unit": "steps"}
+                {"name": one, "label": f"Length of {one}", "unit": "", "small": True}
                 | {"min": 0, "max": 10, "step": 1}
                 for one in letters
             ),

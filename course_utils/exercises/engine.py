@@ -93,8 +93,9 @@ class Card:
         def fold(name: str, content: str) -> str:
             return (
                 '<details style="margin:4px 0"><summary data-lm-suppress-shortcuts="true" '
-                f'style="cursor:pointer">{name}</summary>'
-                f'<div style="padding:2px 18px">{content}</div></details>'
+                'style="cursor:pointer;display:inline-block;padding:2px 12px;'
+                f'border:1px solid #8c959f;border-radius:4px">{name}</summary>'
+                f'<div style="padding:4px 14px">{content}</div></details>'
             )
 
         one = self.exercise
