@@ -11,6 +11,7 @@ from tests.ragged import (
     JUNK,
     bad_lengths,
     bad_sequences,
+    calm,  # noqa: F401
     few,
     lengths_lists,
     ragged,

@@ -57,6 +57,14 @@ def test_python_docs_are_words_with_a_long_tail(no_network):
     assert lengths.max() > 20 * lengths.median()
 
 
+def test_empty_paragraphs_are_left_out(monkeypatch):
+    texts = {"b": "\n\n four", "a": "one  two\n\n\n\n \n\nthree"}
+    monkeypatch.setattr("pydoc_data.topics.topics", texts)
+    python_docs_paragraphs.cache_clear()
+    assert python_docs_paragraphs() == [["one", "two"], ["three"], ["four"]]
+    python_docs_paragraphs.cache_clear()
+
+
 numbers = st.lists(st.integers(1, 500), min_size=1, max_size=40)
 
 
@@ -95,6 +103,8 @@ def test_a_wider_spread_holds_the_narrower(lengths, count, spread):
 def test_spread_100_of_as_many_is_all_of_them_in_another_order():
     lengths = torch.arange(1, 31, dtype=torch.int32)
     picked = spread_lengths(lengths, 100, 30)
+    assert picked.dtype == torch.int64
+    assert spread_lengths(lengths, 100, 4).tolist() == [1, 11, 30, 20]
     assert picked.sort().values.tolist() == lengths.tolist() != picked.tolist()
 
 

@@ -14,7 +14,16 @@ from course_utils.masks import (
     masked_max,
     masked_mean,
 )
-from tests.ragged import JUNK, bad_lengths, close, few, lengths_lists, randn, refuses
+from tests.ragged import (
+    JUNK,
+    bad_lengths,
+    calm,  # noqa: F401
+    close,
+    few,
+    lengths_lists,
+    randn,
+    refuses,
+)
 from tests.ragged import sequence_lists as sequences_
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]

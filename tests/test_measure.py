@@ -18,11 +18,20 @@ from course_utils.measure import (
     activation_bytes,
     lstm_flops,
     one_thread,
+    operations,
     paired_ratio,
     score,
 )
 from course_utils.models import PackedLSTM, PaddedLSTM
-from tests.ragged import bad_sequences, few, ragged, randn, refuses, same
+from tests.ragged import (
+    bad_sequences,
+    calm,  # noqa: F401
+    few,
+    ragged,
+    randn,
+    refuses,
+    same,
+)
 
 
 def leaf(*shape, dtype=torch.float32):
@@ -85,6 +94,19 @@ def test_activation_bytes_leaves_nothing_behind():
     X.grad = None
 
 
+def test_operations_are_counted_by_name_and_only_within():
+    def forward():
+        F.linear(leaf(2, 3), leaf(4, 3), leaf(4)).exp().exp().sum().backward()
+
+    counted = operations(forward)
+    assert (counted["aten::addmm"], counted["aten::exp"], counted["aten::sum"]) == (1, 2, 1)
+    assert counted["aten::mm"] == 2 and counted["aten::sin"] == 0  # the gradients of linear
+    with pytest.raises(ZeroDivisionError):
+        operations(lambda: 1 / 0)
+    X.exp()
+    assert counted == operations(forward) and operations(lambda: None) == {}
+
+
 @few
 @given(*[st.integers(1, 9)] * 4)
 def test_lstm_flops_equal_what_torch_counts_of_the_steps(B, T, D, H):
@@ -118,8 +140,16 @@ def test_twenty_times_the_work_takes_over_three_times_as_long():
     assert paired_ratio(less, more, pairs=5, min_seconds=0.005).median < 1 / 3
 
 
-def test_functions_take_turns_on_one_thread():
-    calls, threads = [], torch.get_num_threads()
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_functions_take_turns_on_one_thread(two_threads):
+    calls = []
 
     def note(name):
         def work():
@@ -132,15 +162,7 @@ def test_functions_take_turns_on_one_thread():
     paired_ratio(note("a"), note("b"), pairs=3, min_seconds=0)
     assert [name for name, _ in calls] == list("aabb" + "ab" * 3)
     assert {count for _, count in calls} == {1}
-    assert torch.get_num_threads() == threads
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    assert torch.get_num_threads() == 2
 
 
 def test_threads_come_back_also_after_an_exception(two_threads):
@@ -198,7 +220,7 @@ def test_score_counts_neither_parameters_nor_the_batch(no_stopwatch):
             self.weight = nn.Parameter(torch.ones(4, 4))
 
         def forward(self, padded, lengths):
-            return (padded @ self.weight).exp().sum(1)
+            return ((padded @ self.weight).exp() @ self.weight).sum(1)  # keeps the weight, too
 
     model = Linear()
     row = score("linear", model, ragged(5, 3, 7), baseline=model, accuracy=1)
@@ -224,8 +246,8 @@ def test_score_leaves_models_and_random_state_alone(no_stopwatch):
         def forward(self, padded, lengths):
             return self.norm(F.dropout(padded.sum(1), 0.5))
 
-    # In training mode, and with two rows alone BatchNorm cannot run: the oracle is not asked.
-    model, baseline = Noisy().eval(), Noisy().eval()
+    model, baseline = Noisy(), Noisy()
+    model.norm.eval()  # in training mode it cannot run on one sequence alone
     before, random_state = copy.deepcopy((model, baseline)), torch.get_rng_state()
     score("noisy", model, ragged(2, 1), baseline=baseline, accuracy=0)
     assert torch.equal(torch.get_rng_state(), random_state)

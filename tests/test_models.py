@@ -9,7 +9,17 @@ from torch import nn
 from course_utils.batching import pad
 from course_utils.masks import last_real_step
 from course_utils.models import PackedLSTM, PaddedLSTM
-from tests.ragged import JUNK, bad_lengths, close, few, lengths_lists, ragged, randn, refuses
+from tests.ragged import (
+    JUNK,
+    bad_lengths,
+    calm,  # noqa: F401
+    close,
+    few,
+    lengths_lists,
+    ragged,
+    randn,
+    refuses,
+)
 
 
 def alone(model, sequence):
@@ -20,8 +30,12 @@ def alone(model, sequence):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: PackedLSTM(4, 8, 3), lambda: PaddedLSTM(4, 8, 3, last_real_step)],
-    ids=["PackedLSTM", "PaddedLSTM"],
+    [
+        lambda: PackedLSTM(4, 8, 3),
+        lambda: PackedLSTM(4, 8, 3, bidirectional=False),
+        lambda: PaddedLSTM(4, 8, 3, last_real_step),
+    ],
+    ids=["PackedLSTM", "forward PackedLSTM", "PaddedLSTM"],
 )
 @few
 @given(lengths_lists(), st.sampled_from(JUNK), st.integers(0, 4), st.integers(0, 1000))
@@ -59,6 +73,8 @@ def test_shapes_of_the_parameters():
     padded, packed = PaddedLSTM(4, 8, 3, last_real_step), PackedLSTM(4, 8, 3)
     assert padded.head.weight.shape == (3, 8) and packed.head.weight.shape == (3, 16)
     assert not padded.lstm.bidirectional and packed.lstm.bidirectional
+    one_way = PackedLSTM(4, 8, 3, bidirectional=False)
+    assert one_way.head.weight.shape == (3, 8) and not one_way.lstm.bidirectional
     assert padded.lstm.batch_first and packed.lstm.batch_first
 
 

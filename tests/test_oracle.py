@@ -13,7 +13,16 @@ from course_utils.batching import pad
 from course_utils.masks import last_real_step, lengths_to_keep_mask, masked_mean
 from course_utils.models import PackedLSTM, PaddedLSTM
 from course_utils.oracle import Report, leak_map, together_equals_alone
-from tests.ragged import bad_sequences, few, padded_lists, ragged, randn, refuses, same
+from tests.ragged import (
+    bad_sequences,
+    calm,  # noqa: F401
+    few,
+    padded_lists,
+    ragged,
+    randn,
+    refuses,
+    same,
+)
 from tests.ragged import lengths_lists as lengths_
 
 NAN = float("nan")
@@ -154,6 +163,17 @@ def test_gradients_alone_can_fail(wrong):
     assert report.gradients["lstm.bias_hh_l0"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_batch_without_any_gradient_fails():
+    class Detached(PackedLSTM):
+        def forward(self, padded, lengths):
+            logits = super().forward(padded, lengths)
+            return logits.detach() if len(lengths) > 1 else logits
+
+    report = together_equals_alone(Detached(4, 8, 3), ragged(5, 3))
+    assert not report and max(report.outputs) <= report.tolerance
+    assert len(report.gradients) == 10 and min(report.gradients.values()) > report.tolerance
+
+
 def test_gradients_are_compared_where_the_caller_has_turned_them_off():
     wrong, good, sequences = Reader(last_column), PackedLSTM(4, 8, 3), ragged(5, 3)
     for off in (torch.no_grad, torch.inference_mode):
@@ -258,7 +278,8 @@ def test_the_text_names_the_parameter():
 def test_a_report_is_true_where_all_of_it_agrees(change):
     good = {"lengths": [2, 1], "outputs": [0.0, 1e-5], "loss": 0.0, "gradients": {"w": 0.0}}
     assert Report(**good, tolerance=1e-5)
-    assert not Report(**{**good, **change}, tolerance=1e-5)
+    bad = Report(**{**good, **change}, tolerance=1e-5)
+    assert not bad and str(bad).count("DIFFERS") == 1
 
 
 # --- gradients and losses ---------------------------------------------------------------------

@@ -10,7 +10,12 @@ from torch import nn
 from course_utils.masks import last_real_step, lengths_to_keep_mask, masked_mean
 from course_utils.models import PackedLSTM, PaddedLSTM
 from course_utils.training import accuracy, fit
-from tests.ragged import bad_sequences, ragged, refuses
+from tests.ragged import (
+    bad_sequences,
+    calm,  # noqa: F401
+    ragged,
+    refuses,
+)
 
 # Two classes, told apart by the sign of every step.
 LABELS = torch.arange(10) % 2
@@ -60,6 +65,17 @@ def test_fit_repeats_itself_for_a_seed():
     once, again, other = weights_after(), weights_after(seed=0), weights_after(seed=1)
     assert once[0] == again[0] and torch.equal(once[1], again[1])
     assert once[0] != other[0] and not torch.equal(once[1], other[1])
+
+
+def test_fit_is_adam_on_the_gradient_of_each_batch():
+    model, by_hand = Mean(), Mean()
+    fit(model, SEQUENCES[:1], LABELS[:1], epochs=4, learning_rate=0.1)
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        F.cross_entropy(by_hand(SEQUENCES[0][None], torch.tensor([1])), LABELS[:1]).backward()
+        optimizer.step()
+    torch.testing.assert_close(model.head.weight, by_hand.head.weight)
 
 
 def test_fit_draws_no_random_number_of_the_callers():
