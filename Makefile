@@ -7,6 +7,9 @@ SHELL = /bin/sh
 PYTHON = .venv/bin/python python3.11 python3.12 python3.13 python3 python
 RUN = .venv/bin/python
 FIRST = /lab/tree/notebooks/00_start_here.ipynb
+# Models this small are faster on one thread, and on a busy machine many times faster.
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
 say = printf '\n== %s\n'
 
 help:

@@ -30,6 +30,17 @@ def test_post_build_is_run(dockerfile):
     assert "RUN ./binder/postBuild" in dockerfile.stdout
 
 
+def test_a_session_starts_through_ours(dockerfile):
+    assert 'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"' in dockerfile.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no bash to run it")
+def test_start_hands_on_and_keeps_torch_to_one_thread():
+    command = [str(ROOT / "binder/start"), "sh", "-c", "echo $OMP_NUM_THREADS $0", "handed on"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 handed on\n"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps no such bit; git does")
 def test_post_build_can_be_run():
     assert os.access(ROOT / "binder/postBuild", os.X_OK)
