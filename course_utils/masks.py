@@ -26,8 +26,10 @@ def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bo
             f"lengths must be a tensor, not {type(lengths).__name__}: use torch.tensor(lengths)."
         )
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        broken = lengths.flatten().frac().nonzero() if lengths.is_floating_point() else []
+        which = f" (lengths[{broken[0].item()}] is a fraction)" if len(broken) else ""
         raise TypeError(
-            f"lengths must be integers, not {lengths.dtype}: use lengths.long(), "
+            f"lengths must be integers, not {lengths.dtype}{which}: use lengths.long(), "
             "or keep_mask.sum(1) if this is a mask."
         )
     if lengths.ndim != 1:
@@ -187,7 +189,11 @@ def check_same_count(lengths: Tensor, batch_size: int) -> None:
         ValueError: the two differ; the message shows both.
     """
     if len(lengths) != batch_size:
+        first = min(len(lengths), batch_size)
+        lost = (
+            f"sequence {first} has none" if first < batch_size else f"lengths[{first}] is no one's"
+        )
         raise ValueError(
-            f"lengths holds {len(lengths)} numbers for a batch of {batch_size} sequences: "
-            "give one length a sequence."
+            f"lengths holds {len(lengths)} numbers for a batch of {batch_size} sequences, so "
+            f"{lost}: give one length a sequence."
         )

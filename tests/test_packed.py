@@ -71,11 +71,16 @@ def test_pack_refuses_lengths_that_belong_to_other_rows(lengths):
 SQUARE = batch_of([4, 2, 3, 1])
 BAD = {
     "a length beyond T": (SQUARE[0], [4, 2, 5, 1], ValueError, r"lengths\[2\] is 5.*only T = 4"),
-    "too few": (SQUARE[0], [4, 2, 3], ValueError, "holds 3 numbers for a batch of 4"),
-    "too many": (SQUARE[0], [4, 2, 3, 1, 1], ValueError, "holds 5 numbers for a batch of 4"),
+    "too few": (SQUARE[0], [4, 2, 3], ValueError, "batch of 4.*sequence 3 has none"),
+    "too many": (SQUARE[0], [4, 2, 3, 1, 1], ValueError, r"batch of 4.*lengths\[4\] is no one's"),
     "zero": (SQUARE[0], [4, 0, 3, 1], ValueError, r"lengths\[1\] is 0"),
     "negative": (SQUARE[0], [4, -2, 3, 1], ValueError, r"lengths\[1\] is -2"),
-    "a fraction": (SQUARE[0], [4, 2.7, 3, 1], TypeError, "must be integers, not torch.float32"),
+    "a fraction": (
+        SQUARE[0],
+        [4, 2.7, 3, 1],
+        TypeError,
+        r"not torch.float32 \(lengths\[1\] is a fraction",
+    ),
     "a mask": (SQUARE[0], [True] * 4, TypeError, "must be integers, not torch.bool"),
     "2-D": (SQUARE[0], [[4, 2, 3, 1]], ValueError, r"must be 1-D.*\(1, 4\)"),
     "time first": (SQUARE[0].transpose(0, 1), [4, 2, 3, 1], ValueError, r"really \(B, T, ...\)"),
