@@ -75,6 +75,7 @@ class PackedLSTM(nn.Module):
             TypeError: `lengths` is no tensor of integers.
             ValueError: their number is not B, or a length is not in 1..T.
         """
+        # The padding may hold anything: this model does not look at it.
         packed = pack(padded, lengths, padding_value=None)
         _, (h_n, _) = self.lstm(packed)
         return self.head(torch.cat(list(h_n[-self.directions :]), dim=1))

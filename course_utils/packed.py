@@ -17,6 +17,9 @@ def pack(padded: Tensor, lengths: Tensor, *, padding_value: float | None = 0.0) 
     torch accepts lengths beyond T, too few lengths, fractions of a step, and a batch whose first
     two dimensions are swapped, and packs something else than was meant. Lengths that do not
     belong to their rows give themselves away too: real data then lies where padding should be.
+    Not seen are lengths that are too long, since a real step may look like padding, and rows that
+    look right by chance, as where the first two dimensions of (3, 3) with lengths 3, 2, 1 are
+    swapped.
 
     Args:
         padded: (B, T, ...), batch first.
@@ -54,7 +57,8 @@ def pack(padded: Tensor, lengths: Tensor, *, padding_value: float | None = 0.0) 
             raise ValueError(
                 f"padded[{row}, {step}] holds data, but lengths[{row}] is {int(lengths[row])}, so "
                 f"it should be padding ({padding_value}). Is padded really (B, T, ...), and do the "
-                "lengths stand in the order of the sequences? Give padding_value if it is another."
+                "lengths stand in the order of the sequences? If padding holds something else, as "
+                "it does after an embedding, give padding_value=None to skip this check."
             )
     return pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
 

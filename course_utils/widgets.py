@@ -79,8 +79,8 @@ class Panel(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         # A notebook that is opened and not yet run has no kernel to draw: it shows this picture.
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        names = " and ".join(control["label"].lower() for control in self.controls)
-        hint = f"<p><em>Run this cell to set {names}.</em></p>"
+        names = ", ".join(control["label"] for control in self.controls)
+        hint = f"<p><em>Run this cell to use the controls: {names}.</em></p>"
         data["text/plain"] = repr(self.picture)
         data["text/html"] = self.picture._repr_html_() + hint
         return data, metadata

@@ -37,7 +37,7 @@ def test_saved_notebook_keeps_a_picture_with_alt_text():
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/plain"] == panel.picture.alt
     assert panel.picture._repr_html_() in data["text/html"]
-    assert "Run this cell to set number." in data["text/html"]
+    assert "Run this cell to use the controls: Number." in data["text/html"]
     assert "0x" not in data["text/plain"], "an address differs at every run"
 
 

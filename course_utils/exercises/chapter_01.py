@@ -200,6 +200,67 @@ def _embed_padded_sum(table, texts):
 EXERCISES = [
     Exercise(
         id="01.1",
+        title="Lengths, when zero is a real value",
+        minutes=6,
+        task=(
+            "Pad `sequences`, tensors of shapes (T_i, D), with zeros at the end, batch first, "
+            "in the order given. Return `padded` (B, T, D) and `lengths` (B,), integers. Some "
+            "real steps are all zero: silence is data."
+        ),
+        hints=(
+            "After padding, a silent step and a pad look the same. Where do you still know the "
+            "difference?",
+            "Take the lengths from the list, `[len(sequence) for sequence in sequences]`, before "
+            "any padding.",
+        ),
+        solution=pad_and_measure,
+        cases=_sequence_cases,
+        misconceptions=(
+            Misconception(
+                "counted what is not zero",
+                _count_nonzero,
+                "You counted the steps of the padded batch that are not zero, so silent steps "
+                "are lost. Take the lengths before padding.",
+            ),
+            Misconception(
+                "up to the last step that is not zero",
+                _up_to_last_nonzero,
+                "A sequence may end in silence, and then the search for its last value stops too "
+                "early. Take the lengths before padding.",
+            ),
+            Misconception(
+                "every length is T",
+                _all_alike,
+                "You read the lengths off the padded batch, where all rows are equally long. "
+                "Take them before padding.",
+            ),
+            Misconception(
+                "time first",
+                _time_first,
+                "`pad_sequence` puts time first, (T, B, D), unless told `batch_first=True`.",
+            ),
+            Misconception(
+                "padding in front",
+                _left,
+                "The padding stands before the sequences. Here it belongs at the end; left "
+                "padding has its place in chapter 04.",
+            ),
+            Misconception(
+                "sorted on the way",
+                _sorted,
+                "You sorted by length, so row i is no longer sequence i: labels would point to "
+                "other rows. Keep the order.",
+            ),
+            Misconception(
+                "lengths are no whole numbers",
+                _float_lengths,
+                "The lengths are floats. Steps are counted, and torch wants int64: leave "
+                "`.float()` away.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="01.2",
         title="How full is a batch?",
         minutes=3,
         task=(
@@ -246,7 +307,52 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="01.2",
+        id="01.3",
+        title="The most that removing padding can save",
+        minutes=5,
+        task=(
+            "`lengths` (N,) is cut, in the order given, into batches of `batch_size` (the last "
+            "may be smaller), each padded to its own longest. If work grows with the steps run, "
+            "by what factor at most could a method without padding be faster, over all batches? "
+            "Return a float, 1 or more."
+        ),
+        hints=(
+            "Add up the padded steps of all batches, and the real steps. `lengths.split(n)` cuts.",
+            "All padded steps divided by all real steps: that is 1 / fill of the whole epoch.",
+        ),
+        solution=speed_up_at_most,
+        cases=_batching_cases,
+        misconceptions=(
+            Misconception(
+                "that is the fill",
+                lambda lengths, batch_size: 1 / speed_up_at_most(lengths, batch_size),
+                "You returned real / padded. The factor is padded / real.",
+            ),
+            Misconception(
+                "a mean of ratios",
+                _mean_of_ratios,
+                "You averaged the batches' factors, as if each batch had the same work. Add up "
+                "the steps first, and divide once.",
+            ),
+            Misconception(
+                "one T for the whole data set",
+                lambda lengths, batch_size: speed_up_at_most(lengths, len(lengths)),
+                "You padded every batch to the longest of all. Each batch has its own longest.",
+            ),
+            Misconception(
+                "the last batch forgotten",
+                _full_batches_only,
+                "The last batch is smaller, but it is run too.",
+            ),
+            Misconception(
+                "one over the padding",
+                _one_minus,
+                "1 / (1 - fill) grows as the padding vanishes. What is saved is 1 / fill.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="01.4",
         title="The mean over real steps",
         minutes=7,
         task=(
@@ -316,112 +422,6 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        id="01.3",
-        title="Lengths, when zero is a real value",
-        minutes=6,
-        task=(
-            "Pad `sequences`, tensors of shapes (T_i, D), with zeros at the end, batch first, "
-            "in the order given. Return `padded` (B, T, D) and `lengths` (B,), integers. Some "
-            "real steps are all zero: silence is data."
-        ),
-        hints=(
-            "After padding, a silent step and a pad look the same. Where do you still know the "
-            "difference?",
-            "Take the lengths from the list, `[len(sequence) for sequence in sequences]`, before "
-            "any padding.",
-        ),
-        solution=pad_and_measure,
-        cases=_sequence_cases,
-        misconceptions=(
-            Misconception(
-                "counted what is not zero",
-                _count_nonzero,
-                "You counted the steps of the padded batch that are not zero, so silent steps "
-                "are lost. Take the lengths before padding.",
-            ),
-            Misconception(
-                "up to the last step that is not zero",
-                _up_to_last_nonzero,
-                "A sequence may end in silence, and then the search for its last value stops too "
-                "early. Take the lengths before padding.",
-            ),
-            Misconception(
-                "every length is T",
-                _all_alike,
-                "You read the lengths off the padded batch, where all rows are equally long. "
-                "Take them before padding.",
-            ),
-            Misconception(
-                "time first",
-                _time_first,
-                "`pad_sequence` puts time first, (T, B, D), unless told `batch_first=True`.",
-            ),
-            Misconception(
-                "padding in front",
-                _left,
-                "The padding stands before the sequences. Here it belongs at the end; left "
-                "padding has its place in chapter 04.",
-            ),
-            Misconception(
-                "sorted on the way",
-                _sorted,
-                "You sorted by length, so row i is no longer sequence i: labels would point to "
-                "other rows. Keep the order.",
-            ),
-            Misconception(
-                "lengths are no whole numbers",
-                _float_lengths,
-                "The lengths are floats. Steps are counted, and torch wants int64: leave "
-                "`.float()` away.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="01.4",
-        title="The most that removing padding can save",
-        minutes=5,
-        task=(
-            "`lengths` (N,) is cut, in the order given, into batches of `batch_size` (the last "
-            "may be smaller), each padded to its own longest. If work grows with the steps run, "
-            "by what factor at most could a method without padding be faster, over all batches? "
-            "Return a float, 1 or more."
-        ),
-        hints=(
-            "Add up the padded steps of all batches, and the real steps. `lengths.split(n)` cuts.",
-            "All padded steps divided by all real steps: that is 1 / fill of the whole epoch.",
-        ),
-        solution=speed_up_at_most,
-        cases=_batching_cases,
-        misconceptions=(
-            Misconception(
-                "that is the fill",
-                lambda lengths, batch_size: 1 / speed_up_at_most(lengths, batch_size),
-                "You returned real / padded. The factor is padded / real.",
-            ),
-            Misconception(
-                "a mean of ratios",
-                _mean_of_ratios,
-                "You averaged the batches' factors, as if each batch had the same work. Add up "
-                "the steps first, and divide once.",
-            ),
-            Misconception(
-                "one T for the whole data set",
-                lambda lengths, batch_size: speed_up_at_most(lengths, len(lengths)),
-                "You padded every batch to the longest of all. Each batch has its own longest.",
-            ),
-            Misconception(
-                "the last batch forgotten",
-                _full_batches_only,
-                "The last batch is smaller, but it is run too.",
-            ),
-            Misconception(
-                "one over the padding",
-                _one_minus,
-                "1 / (1 - fill) grows as the padding vanishes. What is saved is 1 / fill.",
-            ),
-        ),
-    ),
-    Exercise(
         id="01.5",
         title="In the wild: a vector that depends on its neighbours",
         minutes=7,
@@ -432,7 +432,7 @@ EXERCISES = [
         ),
         hints=(
             "The padding has an id as well. Which one, and what does the table say for it?",
-            "`pad` returns the lengths, and the code throws them away. Do as in exercise 01.2.",
+            "`pad` returns the lengths, and the code throws them away. Do as in exercise 01.4.",
         ),
         solution=embed,
         cases=_text_cases,

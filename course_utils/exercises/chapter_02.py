@@ -16,6 +16,8 @@ from course_utils.exercises.chapter_00 import random_sequences
 from course_utils.exercises.engine import Exercise, Misconception
 
 _LENGTHS = [[2, 1], [1, 2], [1, 3, 2], [2, 4, 1], [3, 3, 5], [5, 1, 2, 5], [4, 1, 6, 2, 3]]
+# torch's sort keeps no order among equal lengths, which shows from 17 sequences on.
+_MANY_TIES = [3, 1, 2] * 8
 
 
 def _lstm(seed: int) -> nn.LSTM:
@@ -57,25 +59,38 @@ def _still_packed(lstm, sequences):
     return lstm(pack_sequence(sequences, enforce_sorted=False))[0].data
 
 
+def _still_a_list(lstm, sequences):
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    return lstm(pack_padded_sequence(sequences, lengths, enforce_sorted=False))
+
+
+def _swapped(lstm, sequences):
+    padded, lengths = pad(sequences)
+    packed = pack_padded_sequence(padded, lengths, enforce_sorted=False)
+    return pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
+
+
 def _must_be_sorted(lstm, sequences):
     return pad_packed_sequence(lstm(pack_sequence(sequences))[0], batch_first=True)[0]
 
 
 def _state_cases():
-    shapes = [(2, 1), (2, 2), (1, 3), (3, 3), (4, 2), (4, 5)]
+    shapes = [(1, 2, 1), (2, 2, 1), (2, 1, 3), (3, 3, 3), (2, 4, 2), (3, 4, 5)]
     return [
-        (torch.arange(4 * batch * hidden).float().view(4, batch, hidden),)
-        for batch, hidden in shapes
+        (torch.arange(2 * layers * batch * hidden).float().view(2 * layers, batch, hidden),)
+        for layers, batch, hidden in shapes
     ]
 
 
-def last_state(h_n):
-    return torch.cat([h_n[-2], h_n[-1]], dim=1)
+def states_by_layer(h_n):
+    forward, backward = h_n[0::2], h_n[1::2]
+    return torch.cat([forward, backward], dim=2)
 
 
 def _label_cases():
     return [
-        ([torch.arange(n) + 10 * (i + 1) for i, n in enumerate(lengths)],) for lengths in _LENGTHS
+        ([torch.arange(n) + 10 * (i + 1) for i, n in enumerate(lengths)],)
+        for lengths in [*_LENGTHS, _MANY_TIES]
     ]
 
 
@@ -159,6 +174,21 @@ def _encode_backward_half(lstm, padded, lengths):
     return encode(lstm, padded, lengths)[:, lstm.hidden_size :]
 
 
+def _encode_backward_first(lstm, padded, lengths):
+    return encode(lstm, padded, lengths).roll(lstm.hidden_size, dims=1)
+
+
+def _encode_last_step(lstm, padded, lengths):
+    packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+    output, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True)
+    return output[torch.arange(len(lengths)), lengths - 1]
+
+
+def _encode_swapped(lstm, padded, lengths):
+    _, (h_n, _) = lstm(pack_padded_sequence(padded, lengths, enforce_sorted=False))
+    return torch.cat([h_n[-2], h_n[-1]], dim=1)
+
+
 def _encode_padded(lstm, padded, lengths):
     h_n = lstm(padded)[1][0]
     return torch.cat([h_n[-2], h_n[-1]], dim=1)
@@ -172,7 +202,7 @@ EXERCISES = [
         task=(
             "`sequences` is a list of tensors (T_i, D), in any order of lengths, and `lstm` was "
             "made with `batch_first=True` and reads both ways. Pack them, run the LSTM, and return "
-            "its outputs as (B, T, H), in the order given, with zeros at the padding."
+            "its outputs as (B, T, 2 H), in the order given, with zeros at the padding."
         ),
         hints=(
             "`pack_padded_sequence` takes one padded tensor, and `pack_sequence` takes a list. "
@@ -214,6 +244,18 @@ EXERCISES = [
                 "`pad_packed_sequence` makes a batch of it.",
             ),
             Misconception(
+                "still a list",
+                _still_a_list,
+                "`pack_padded_sequence` wants one padded tensor, and got a list. For a list there "
+                "is `pack_sequence`.",
+            ),
+            Misconception(
+                "packed with time first",
+                _swapped,
+                "`pack_padded_sequence` took your first dimension for time: say "
+                "`batch_first=True`. Where B equals T, nothing crashes, and all is wrong.",
+            ),
+            Misconception(
                 "only for sorted lengths",
                 _must_be_sorted,
                 "This works only if the longest sequence comes first, and so on down. Say "
@@ -223,55 +265,6 @@ EXERCISES = [
     ),
     Exercise(
         id="02.2",
-        title="The last state of a BiLSTM",
-        minutes=4,
-        task=(
-            "`h_n` (4, B, H) comes from a *packed* batch and a BiLSTM of two layers. Return "
-            "(B, 2 H): the final states of the upper layer, forward first, then backward."
-        ),
-        hints=(
-            "The first dimension counts layers and directions: lower forward, lower backward, "
-            "upper forward, upper backward.",
-            "`h_n[-2]` and `h_n[-1]`, put side by side with `torch.cat(..., dim=1)`.",
-        ),
-        solution=last_state,
-        cases=_state_cases,
-        misconceptions=(
-            Misconception(
-                "only the backward half",
-                lambda h_n: h_n[-1],
-                "`h_n[-1]` is the last direction of the last layer: the backward half alone.",
-            ),
-            Misconception(
-                "the lower layer",
-                lambda h_n: torch.cat([h_n[0], h_n[1]], dim=1),
-                "`h_n[0]` and `h_n[1]` belong to the lower layer. Count from the end.",
-            ),
-            Misconception(
-                "backward first",
-                lambda h_n: torch.cat([h_n[-1], h_n[-2]], dim=1),
-                "The right two states in the wrong order: forward is `h_n[-2]`.",
-            ),
-            Misconception(
-                "reshaped across the batch",
-                lambda h_n: h_n[-2:].reshape(h_n.shape[1], -1),
-                "A reshape reads on in memory: it puts states of different sequences into one "
-                "row. Use `torch.cat`, or `transpose(0, 1)` before the reshape.",
-            ),
-            Misconception(
-                "one below the other",
-                lambda h_n: torch.cat([h_n[-2], h_n[-1]], dim=0),
-                "`dim=0` puts them one below the other, (2 B, H). Side by side is `dim=1`.",
-            ),
-            Misconception(
-                "all four states",
-                lambda h_n: h_n.transpose(0, 1).reshape(h_n.shape[1], -1),
-                "That is (B, 4 H): the lower layer is in it too. Keep the last two.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="02.3",
         title="Labels in the order of the packed steps",
         minutes=5,
         task=(
@@ -291,8 +284,15 @@ EXERCISES = [
             Misconception(
                 "one sequence after the other",
                 lambda labels: torch.cat(labels),
-                "`torch.cat` gives sequence after sequence; packed data goes step after step. The "
+                "Your labels go sequence after sequence; packed data goes step after step. The "
                 "shapes fit, so the loss says nothing.",
+            ),
+            Misconception(
+                "sorted by yourself",
+                lambda labels: pack_sequence(sorted(labels, key=len, reverse=True)).data,
+                "Longest first, and right for small batches. But torch need not keep the order "
+                "given where lengths are equal, so in larger batches labels swap rows. Let torch "
+                "sort both: `enforce_sorted=False`.",
             ),
             Misconception(
                 "step by step, but not sorted",
@@ -316,6 +316,54 @@ EXERCISES = [
                 "only for sorted lengths",
                 lambda labels: pack_sequence(labels).data,
                 "Without `enforce_sorted=False` this works only if the longest comes first.",
+            ),
+        ),
+    ),
+    Exercise(
+        id="02.3",
+        title="The states of a BiLSTM, layer by layer",
+        minutes=6,
+        task=(
+            "`h_n` (2 L, B, H) comes from a packed batch and a BiLSTM of L layers. Return "
+            "(L, B, 2 H): for each layer, lowest first, each sequence's final states, forward, "
+            "then backward."
+        ),
+        hints=(
+            "The first dimension goes layer by layer, and within a layer forward, then backward: "
+            "f0, b0, f1, b1 …",
+            "`h_n[0::2]` are all forward states, `h_n[1::2]` all backward ones. Put them side by "
+            "side with `torch.cat`.",
+        ),
+        solution=states_by_layer,
+        cases=_state_cases,
+        misconceptions=(
+            Misconception(
+                "only the last layer",
+                lambda h_n: torch.cat([h_n[-2], h_n[-1]], dim=1),
+                "That is the last layer alone, (B, 2 H). Here all layers are asked for.",
+            ),
+            Misconception(
+                "direction by direction",
+                lambda h_n: torch.cat(h_n.chunk(2), dim=2),
+                "You took the first half for forward and the second for backward. `h_n` goes layer "
+                "by layer: f0, b0, f1, b1.",
+            ),
+            Misconception(
+                "backward first",
+                lambda h_n: torch.cat([h_n[1::2], h_n[0::2]], dim=2),
+                "The right states, the wrong way round: forward comes first.",
+            ),
+            Misconception(
+                "reshaped across the batch",
+                lambda h_n: h_n.reshape(len(h_n) // 2, h_n.shape[1], -1),
+                "A reshape reads on in memory: it puts states of different sequences into one "
+                "row. Use `torch.cat`, or move the dimensions before the reshape.",
+            ),
+            Misconception(
+                "one below the other",
+                lambda h_n: torch.cat([h_n[0::2], h_n[1::2]], dim=1),
+                "`dim=1` puts the backward states below the forward ones, (L, 2 B, H). Side by "
+                "side is `dim=2`.",
             ),
         ),
     ),
@@ -357,6 +405,12 @@ EXERCISES = [
                 "only the tensor.",
             ),
             Misconception(
+                "the width as padding value",
+                lambda packed, total_length: pad_packed_sequence(packed, True, total_length)[0],
+                "The third argument is `padding_value`: you filled the padding with the width. "
+                "Write `total_length=`.",
+            ),
+            Misconception(
                 "padded in front",
                 _unpack_front,
                 "The missing columns stand at the beginning, so every step has moved to the right.",
@@ -389,7 +443,8 @@ EXERCISES = [
             Misconception(
                 "as it was found",
                 _encode_sorted,
-                "The rows are still longest first. Put them back in the order of the batch.",
+                "The rows are still longest first. Put them back in the order of the batch; "
+                "`enforce_sorted=False` undoes only torch's own sorting, not yours.",
             ),
             Misconception(
                 "sorted a second time",
@@ -408,6 +463,23 @@ EXERCISES = [
                 _encode_padded,
                 "The order is right now, but without packing both halves have run through the "
                 "padding.",
+            ),
+            Misconception(
+                "the output at the last step",
+                _encode_last_step,
+                "At the last real step the forward half is done, but the backward half has only "
+                "begun. Take both from `h_n`.",
+            ),
+            Misconception(
+                "packed with time first",
+                _encode_swapped,
+                "`pack_padded_sequence` took your first dimension for time: say "
+                "`batch_first=True`. Where B equals T, nothing crashes, and all is wrong.",
+            ),
+            Misconception(
+                "backward first",
+                _encode_backward_first,
+                "The right states, the wrong way round: forward is `h_n[-2]`, and comes first.",
             ),
             Misconception(
                 "half of the state",

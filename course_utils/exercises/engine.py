@@ -230,7 +230,8 @@ def _changed(now: object, was: object) -> bool:
 
 def _alike(one: _Outcome, other: _Outcome) -> bool:
     if one.error is not None or other.error is not None:
-        return type(one.error) is type(other.error)
+        same_type = type(one.error) is type(other.error)
+        return same_type and str(one.error) == str(other.error)
     return one.changed == other.changed and not _difference(one.value, other.value)
 
 
@@ -300,7 +301,8 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
     if result.changed:
         name = "changed its arguments"
         text = "Your function changed what it was given: the caller's tensors are not yours. "
-        text += "Work on a copy (`x.clone()`), or with functions whose names have no final `_`."
+        text += "Work on a copy (`x.clone()`, `sorted(...)` instead of `.sort()`), or with "
+        text += "functions whose names have no final `_`."
         return Verdict("misconception", f"{head}: {name}. {text}", name)
     if result.value is None:
         text = "Your function returned None: does it end in `return`?"

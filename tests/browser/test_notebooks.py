@@ -350,7 +350,7 @@ def test_exercises(ran, chapter):
 def test_a_wrong_answer_typed_by_hand_and_one_that_crashes(ran):
     notebook = ran("01_naive_padding.ipynb")
     page = notebook.page
-    cell = notebook.cell('check("01.1", fill)')
+    cell = notebook.cell('check("01.2", fill)')
     cell.scroll_into_view_if_needed()
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+A")
@@ -358,10 +358,10 @@ def test_a_wrong_answer_typed_by_hand_and_one_that_crashes(ran):
         "def fill(lengths): return 1 - lengths.sum() / (len(lengths) * lengths.max())\n"
     )
     page.keyboard.press("Home")
-    page.keyboard.type('\ncheck("01.1", fill)')
+    page.keyboard.type('\ncheck("01.2", fill)')
     page.keyboard.press("Control+Enter")
     expect(cell.locator(".jp-OutputArea")).to_contain_text("the padding fraction")
-    crash = 'def fill(lengths):\n    return lengths.no_such_thing()\n\n\ncheck("01.1", fill)'
+    crash = 'def fill(lengths):\n    return lengths.no_such_thing()\n\n\ncheck("01.2", fill)'
     text = notebook.run_cell(cell, crash)
     assert "AttributeError" in text and "your function raised an error" in text
     assert notebook.errors() == [], "the check tells an error, and raises none"
