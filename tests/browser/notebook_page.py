@@ -37,6 +37,9 @@ class NotebookPage:
 
     def run_all(self) -> None:
         """Menu Run → Run All Cells, and wait until the kernel is idle and all prompts numbered."""
+        # The saved prompts have numbers already, and would pass for those of this run.
+        self.menu("Edit", "Clear Outputs of All Cells")
+        expect(self.root.locator(".jp-CodeCell .jp-InputPrompt").first).to_have_text("[ ]:")
         self.menu("Run", "Run All Cells")
         prompts = self.root.locator(".jp-CodeCell .jp-InputPrompt")
         idle = self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
