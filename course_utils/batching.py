@@ -22,9 +22,12 @@ def check_sequences(sequences: Sequence[Tensor]) -> None:
         ValueError: there are none, one has no step, or their feature sizes or devices differ.
     """
     if not isinstance(sequences, Sequence):
+        mend = "use list(sequences)"
+        if isinstance(sequences, Tensor):
+            mend += ", or [sequence] for one sequence alone"
         raise TypeError(
             "sequences must be a list of tensors, one a sequence, not one "
-            f"{type(sequences).__name__}: use list(sequences)."
+            f"{type(sequences).__name__}: {mend}."
         )
     if len(sequences) == 0:
         raise ValueError("sequences is empty: a batch needs at least one sequence.")

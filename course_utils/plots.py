@@ -43,7 +43,7 @@ def padded_grid(
 
     Args:
         lengths: B numbers of steps.
-        marked: (B, T) bool, cells drawn in full colour; the rest stay pale.
+        marked: (B, T) bool, cells that a leak reached: full colour, and the word.
         title: the heading.
         caption: a line under the heading.
     Returns:
@@ -67,7 +67,11 @@ def padded_grid(
             else:
                 canvas.padding(x, y, 40, 40)
             text = f"{letter(row)}{step}" if step < length else ""
-            canvas.text(x + 20, y + 25, text, "strong on" if full else "", "middle")
+            canvas.text(
+                x + 20, y + (18 if full else 25), text, "strong on" if full else "", "middle"
+            )
+            if full:
+                canvas.text(x + 20, y + 34, "leak", "small on", "middle")
     real = sum(lengths)
     alt = f"{title}: {len(lengths)} sequences of {', '.join(map(str, lengths))} steps, T = {T}, "
     alt += f"{real} of {len(lengths) * T} cells real. {caption}"
@@ -146,7 +150,7 @@ def padded_batch(lengths: Sequence[int], facts: Sequence[tuple[str, str]], title
     canvas.text(20, 54, f"B = {len(lengths)} sequences down, T = {T} steps to the right", "muted")
     for row, length in enumerate(lengths):
         y = 70 + row * bar
-        real_width = width * length / T
+        real_width = max(width * length / T, 2)  # a sliver is still a sequence
         canvas.rect(left, y, real_width, bar - 2, fill=color(row))
         canvas.padding(left + real_width, y, width - real_width, bar - 2)
     x = left + width + 30
@@ -172,7 +176,7 @@ def leak_table(leaks: Mapping[str, Sequence[bool]], lengths: Sequence[int], titl
     Returns:
         Picture: SVG.
     """
-    left, cell = 300, 88
+    left, cell = 44 + 8 * max(map(len, leaks)), 88
     canvas = Canvas(max(left + cell * len(lengths) + 20, 480), 96 + 38 * len(leaks))
     canvas.text(20, 32, title, "title")
     for column, length in enumerate(lengths):

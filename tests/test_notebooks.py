@@ -112,14 +112,32 @@ def test_taught_means_are_the_imported_ones():
     from course_utils.masks import lengths_to_keep_mask, masked_mean
 
     source = next(
-        cell.source for cell in code(BOOKS["01_naive_padding.ipynb"]) if "def filled" in cell.source
+        cell.source
+        for cell in code(BOOKS["01_naive_padding.ipynb"])
+        if "def real_steps" in cell.source
     )
     names = {"torch": torch}
     exec(source.split("\n\n\nfor value")[0], names)
     batch, lengths = torch.randn(3, 6, 2), torch.tensor([6, 2, 1])
     assert torch.equal(names["real_steps"](batch, lengths)[..., 0], lengths_to_keep_mask(lengths))
     imported = masked_mean(batch, lengths_to_keep_mask(lengths))
-    assert torch.equal(names["filled"](batch, lengths), imported)
+    assert torch.equal(EXERCISES["01.4"].solution(batch, lengths), imported)
+    assert torch.allclose(names["multiplied"](batch, lengths), imported)
+
+
+def test_taught_collate_is_the_imported_one():
+    from course_utils.batching import collate, pad
+
+    source = next(
+        cell.source
+        for cell in code(BOOKS["01_naive_padding.ipynb"])
+        if "def collate" in cell.source
+    )
+    names = {"torch": torch, "pad": pad}
+    exec(source[source.index("def collate") :].split("\n\n\nbatch")[0], names)
+    samples = [(torch.randn(3, 2), 4), (torch.randn(5, 2), 1)]
+    for taught, imported in zip(names["collate"](samples), collate(samples), strict=True):
+        assert torch.equal(taught, imported)
 
 
 # --- the tool ---

@@ -67,7 +67,7 @@ def test_padding_slider_refuses_uneven_positions(added):
 def test_padding_explorer_shows_what_torch_gives(batch_size, spread):
     panel = padding_explorer({"some": LENGTHS})
     panel.values = {"source": "some", "batch_size": batch_size, "spread": spread}
-    lengths = spread_lengths(LENGTHS, spread, batch_size)
+    lengths = spread_lengths(LENGTHS, spread, 32)[:batch_size]
     padded, _ = pad([torch.zeros(length, 12) for length in lengths.tolist()])
     real = int(lengths.sum())
     cells = padded.shape[0] * padded.shape[1]

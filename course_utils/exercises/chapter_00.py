@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from course_utils.batching import pad
 from course_utils.exercises.engine import Exercise, Misconception
@@ -19,17 +20,15 @@ def _real_mean(padded, lengths):
     return masked_mean(padded, lengths_to_keep_mask(lengths, padded.shape[1]))
 
 
-def _rounded_mean(padded, lengths):
-    # Adds a rounding error that grows with T: equal in every sense but the last bits.
-    return _real_mean(padded, lengths) * (1 + 1e-7 * padded.shape[1])
+class _Model(nn.Module):
+    """A module around a function, so that `model.eval()` works on it as on any model."""
 
+    def __init__(self, name, function):
+        super().__init__()
+        self.__name__, self.function = name, function
 
-def _mean_over_all(padded, lengths):
-    return padded.mean(1)
-
-
-def _last_step(padded, lengths):
-    return padded[:, -1]
+    def forward(self, padded, lengths):
+        return self.function(padded, lengths)
 
 
 def _longest_first(padded, lengths):
@@ -40,13 +39,24 @@ def _sum_and_count(padded, lengths):
     return torch.cat([padded.sum(1), torch.full((len(padded), 1), float(padded.shape[1]))], dim=1)
 
 
+_MODELS = [
+    _Model("mean over real steps", _real_mean),
+    _Model("mean over T", lambda padded, lengths: padded.mean(1)),
+    _Model("last column", lambda padded, lengths: padded[:, -1]),
+    _Model("rows in another order", _longest_first),
+    # A rounding error that grows with T: equal in every sense but the last bits.
+    _Model("rounded", lambda p, lengths: _real_mean(p, lengths) * (1 + 1e-7 * p.shape[1])),
+    _Model("a thousandth off", lambda p, lengths: _real_mean(p, lengths) + 1e-3 * p.shape[1]),
+    _Model("sum, and T", _sum_and_count),
+]
+
+
 def _model_cases():
     shapes = [[2, 2], [2, 1], [1, 3], [3, 1], [2, 4, 1], [5, 2, 5], [6, 1, 3, 6]]
-    models = [_real_mean, _mean_over_all, _last_step, _longest_first, _rounded_mean, _sum_and_count]
     return [
         (model, random_sequences(10 * i + j, lengths))
         for i, lengths in enumerate(shapes)
-        for j, model in enumerate(models)
+        for j, model in enumerate(_MODELS)
     ]
 
 
@@ -81,6 +91,18 @@ def _shapes(model, sequences):
     return model(*pad(sequences)).shape == alone.shape
 
 
+def _stacked(model, sequences):
+    alone = torch.stack([model(*pad([sequence])) for sequence in sequences])
+    return torch.allclose(model(*pad(sequences)), alone, atol=1e-5)
+
+
+def _shortest_only(model, sequences):
+    lengths = [len(sequence) for sequence in sequences]
+    row = lengths.index(min(lengths))
+    alone = model(*pad([sequences[row]]))[0]
+    return torch.allclose(model(*pad(sequences))[row], alone, atol=1e-5)
+
+
 def _any_row(model, sequences):
     alone = torch.cat([model(*pad([sequence])) for sequence in sequences])
     return bool(torch.isclose(model(*pad(sequences)), alone, atol=1e-5).any())
@@ -113,8 +135,8 @@ def _where_padding(output, lengths):
 def _say_last(output, lengths):
     row, length, T = _where_padding(output, lengths)
     return (
-        f"You took `output[:, -1]`: for sequence {row} (length {length} of {T}) that is padding. "
-        "Its own last real step has index `lengths - 1`."
+        f"This is what `output[:, -1]` gives: for sequence {row} (length {length} of {T}) that is "
+        "padding. Its own last real step has index `lengths - 1`."
     )
 
 
@@ -169,9 +191,22 @@ EXERCISES = [
                 "another order. Compare row by row.",
             ),
             Misconception(
-                "shapes compared",
+                "always True",
                 _shapes,
-                "Padding changes the numbers, hardly ever the shape. Compare the values.",
+                "Your function says `True` every time. Comparing shapes does that: padding "
+                "changes the numbers, hardly ever the shape. Compare the values.",
+            ),
+            Misconception(
+                "stacked, not joined",
+                _stacked,
+                "`torch.stack` adds a dimension: (B, 1, H) beside (B, H) compares every row with "
+                "every other. Use `torch.cat`.",
+            ),
+            Misconception(
+                "only the shortest compared",
+                _shortest_only,
+                "The shortest has the most padding, but a model can also mix up the rows. Compare "
+                "them all.",
             ),
             Misconception(
                 "one equal number is enough",

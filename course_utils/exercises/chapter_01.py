@@ -27,8 +27,8 @@ def _length_cases():
 
 
 def fill(lengths):
-    cells = len(lengths) * lengths.max()
-    return (lengths.sum() / cells).item()
+    cells = len(lengths) * lengths.max().item()
+    return lengths.sum().item() / cells
 
 
 def _padded_cases():
@@ -37,7 +37,7 @@ def _padded_cases():
         for extra, junk in ((0, 0.0), (0, 9.0), (2, float("nan"))):
             sequences = random_sequences(seed, lengths)
             # A real step may be zero; it counts all the same.
-            sequences[0][0] = 0.0
+            max(sequences, key=len)[0] = 0.0
             T = max(lengths) + extra
             cases.append(pad(sequences, padding_value=junk, total_length=T))
     return cases
@@ -162,8 +162,8 @@ def _text_cases():
         generator = torch.Generator().manual_seed(seed)
         table = torch.randn(6, 2, generator=generator).round(decimals=1)
         # Id 0 is a word like any other here, and the padding has the same id.
-        texts = [torch.randint(0, 6, (length,), generator=generator) for length in lengths]
-        texts[0][-1] = 0
+        texts = [torch.randint(1, 6, (length,), generator=generator) for length in lengths]
+        max(texts, key=len)[0] = 0
         cases.append((table, texts))
     return cases
 
@@ -210,8 +210,8 @@ EXERCISES = [
         hints=(
             "After padding, a silent step and a pad look the same. Where do you still know the "
             "difference?",
-            "Take the lengths from the list, `[len(sequence) for sequence in sequences]`, before "
-            "any padding.",
+            "Take the lengths from the list, before any padding: "
+            "`torch.tensor([len(sequence) for sequence in sequences])`.",
         ),
         solution=pad_and_measure,
         cases=_sequence_cases,
@@ -250,6 +250,11 @@ EXERCISES = [
                 _sorted,
                 "You sorted by length, so row i is no longer sequence i: labels would point to "
                 "other rows. Keep the order.",
+            ),
+            Misconception(
+                "lengths in a list",
+                lambda sequences: (pad(sequences)[0], [len(sequence) for sequence in sequences]),
+                "The lengths are right, but in a Python list. Wrap them: `torch.tensor(...)`.",
             ),
             Misconception(
                 "lengths are no whole numbers",
@@ -313,8 +318,8 @@ EXERCISES = [
         task=(
             "`lengths` (N,) is cut, in the order given, into batches of `batch_size` (the last "
             "may be smaller), each padded to its own longest. If work grows with the steps run, "
-            "by what factor at most could a method without padding be faster, over all batches? "
-            "Return a float, 1 or more."
+            "by what factor at most could a method that skips the padding be faster, over all "
+            "batches? Return a float, 1 or more."
         ),
         hints=(
             "Add up the padded steps of all batches, and the real steps. `lengths.split(n)` cuts.",
@@ -338,6 +343,28 @@ EXERCISES = [
                 "one T for the whole data set",
                 lambda lengths, batch_size: speed_up_at_most(lengths, len(lengths)),
                 "You padded every batch to the longest of all. Each batch has its own longest.",
+            ),
+            Misconception(
+                "the last batch counted as full",
+                lambda lengths, batch_size: (
+                    sum(batch_size * batch.max().item() for batch in lengths.split(batch_size))
+                    / lengths.sum().item()
+                ),
+                "The last batch may have fewer rows: `len(batch)`, not `batch_size`.",
+            ),
+            Misconception(
+                "chunk for split",
+                lambda lengths, batch_size: (
+                    sum(len(one) * one.max().item() for one in lengths.chunk(batch_size))
+                    / lengths.sum().item()
+                ),
+                "`chunk(n)` makes n pieces; `split(n)` makes pieces of n.",
+            ),
+            Misconception(
+                "sorted first",
+                lambda lengths, batch_size: speed_up_at_most(lengths.sort().values, batch_size),
+                "You sorted the lengths first, which makes fuller batches (chapter 06). Here they "
+                "are cut in the order given.",
             ),
             Misconception(
                 "the last batch forgotten",
@@ -416,8 +443,8 @@ EXERCISES = [
             Misconception(
                 "wrote into the batch",
                 _written_into,
-                "`masked_fill_` with the underscore changes the caller's tensor. Leave the "
-                "underscore away.",
+                "You wrote into `padded`, and the caller's tensor has changed. Use `masked_fill` "
+                "without a final underscore, or work on `padded.clone()`.",
             ),
         ),
     ),

@@ -150,7 +150,7 @@ class _Outcome:
     """What one call gave: a value or an exception, and whether it changed its arguments."""
 
     value: object = None
-    error: Exception | None = None
+    error: BaseException | None = None
     changed: bool = False
 
 
@@ -159,9 +159,9 @@ def _run(function: Callable, case: Case) -> _Outcome:
     try:
         with torch.random.fork_rng(devices=[]):
             value = function(*arguments)
-        if _is_number(value) and hasattr(value, "item"):
+        if _is_number(value) and getattr(value, "ndim", None) == 0:
             value = value.item()  # a tensor of one number is as good as the number
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _Outcome(error=error)
     changed = any(_changed(now, was) for now, was in zip(arguments, case, strict=True))
     return _Outcome(value, changed=changed)
@@ -170,12 +170,14 @@ def _run(function: Callable, case: Case) -> _Outcome:
 def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None or value is ...:
+        return "None" if value is None else "`...`"
+    return f"a {type(value).__name__}"
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (bool, int, float, np.generic)) or (
-        isinstance(value, Tensor) and value.ndim == 0
+        isinstance(value, Tensor) and value.numel() == 1
     )
 
 
@@ -301,8 +303,8 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
     if result.changed:
         name = "changed its arguments"
         text = "Your function changed what it was given: the caller's tensors are not yours. "
-        text += "Work on a copy (`x.clone()`, `sorted(...)` instead of `.sort()`), or with "
-        text += "functions whose names have no final `_`."
+        text += "Work on a copy: `x.clone()` for a tensor, `list(x)` or `sorted(x)` for a list; or "
+        text += "use functions whose names have no final `_`."
         return Verdict("misconception", f"{head}: {name}. {text}", name)
     if result.value is None:
         text = "Your function returned None: does it end in `return`?"
