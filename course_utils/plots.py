@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from course_utils.svg import PALETTE, Canvas, Picture, color, letter
@@ -30,6 +31,64 @@ def figure(fig, alt: str) -> Picture:
     # The PNG header holds the width, which bbox_inches="tight" has changed.
     width = int.from_bytes(buffer.getvalue()[16:20], "big") // 2
     return Picture(buffer.getvalue(), "png", alt, width)
+
+
+def line_charts(
+    x: Sequence[float], charts: Mapping[str, Sequence[float]], *, xlabel: str, alt: str
+) -> Picture:
+    """Draw line charts side by side over the same x, each from 0 up.
+
+    Args:
+        x: N numbers.
+        charts: title -> N numbers.
+        xlabel: what x is, with its unit.
+        alt: what a reader sees.
+    Returns:
+        Picture: PNG.
+    """
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, len(charts), figsize=(9.5, 2.8), layout="constrained")
+    for axis, (title, y) in zip(np.atleast_1d(axes), charts.items(), strict=True):
+        axis.plot(x, y, "o-", color="#4b5563")
+        axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * max(y)))
+    return figure(fig, alt)
+
+
+def ratio_charts(
+    table, columns: Sequence[str], *, x: str, hue: str, limit: str, ylabel: str, alt: str
+) -> Picture:
+    """Draw ratios as dots, a chart a column, on a scale of factors of two around 1.
+
+    Args:
+        table: pandas.DataFrame with a row for each x and hue.
+        columns: the columns of ratios, a chart each.
+        x, hue: the columns that give the place and the colour of a dot.
+        limit: the column with the largest ratio that can be, drawn as a dashed line.
+        ylabel: what is divided by what.
+        alt: what a reader sees.
+    Returns:
+        Picture: PNG.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    fig, axes = plt.subplots(
+        1, len(columns), figsize=(10, 3.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    limits = table.groupby(x, sort=False)[limit].first()
+    look = {"linestyle": "none", "dodge": 0.3, "markers": ["o", "s"], "palette": PALETTE[:2]}
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.plot(range(len(limits)), limits, "--", color=PALETTE[7], label=f"limit {limit}")
+        first = column == columns[0]
+        sns.pointplot(table, x=x, y=column, hue=hue, ax=axis, legend=first, **look)
+        axis.axhline(1, color="black", linewidth=1)
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}")
+        axis.set(title=column, ylabel=ylabel)
+        axis.tick_params(axis="x", labelsize=8)
+    axes[0, 0].legend()
+    return figure(fig, alt)
 
 
 def padded_grid(

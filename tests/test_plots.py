@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 
+import pandas as pd
 import pytest
 import torch
 
@@ -94,6 +95,42 @@ def test_figure_becomes_a_picture_with_its_bars_and_is_closed():
     assert 200 < picture.width < 400
     assert plt.get_fignums() == []
     assert 'alt="One line that rises."' in picture._repr_html_()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The matplotlib figures that were turned into pictures, with all their artists."""
+    figures = []
+    monkeypatch.setattr(plots, "figure", lambda fig, alt: figures.append(fig) or alt)
+    return figures
+
+
+def test_line_charts_draw_the_numbers_from_zero_up(drawn):
+    assert plots.line_charts([0, 1], {"a": [1, 3], "b": [5, 4]}, xlabel="x", alt="two") == "two"
+    axes = drawn[0].axes
+    assert [axis.get_title() for axis in axes] == ["a", "b"]
+    assert [axis.lines[0].get_ydata().tolist() for axis in axes] == [[1, 3], [5, 4]]
+    assert all(axis.get_ylim()[0] == 0 and axis.get_xlabel() == "x" for axis in axes)
+
+
+def test_ratio_charts_draw_each_ratio_the_limit_and_the_line_at_1(drawn):
+    rows = [("low", "LSTM", 0.5, 1.0), ("low", "GRU", 0.8, 1.0)]
+    rows += [("high", "LSTM", 2.0, 4.0), ("high", "GRU", 3.0, 4.0)]
+    table = pd.DataFrame(rows, columns=["spread", "cell", "time", "most"])
+    plots.ratio_charts(
+        table, ["time"], x="spread", hue="cell", limit="most", ylabel="y", alt="dots"
+    )
+    (axis,) = drawn[0].axes
+    limit, *dots = [line for line in axis.lines if len(line.get_ydata()) == 2]
+    assert list(limit.get_ydata()) == [1.0, 4.0]
+    found = [list(line.get_ydata()) for line in dots]
+    assert [0.5, 2.0] in found and [0.8, 3.0] in found and [1, 1] in found
+    assert axis.get_yscale() == "log"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+        "limit most",
+        "LSTM",
+        "GRU",
+    ]
 
 
 def test_two_pictures_never_share_a_pattern():
