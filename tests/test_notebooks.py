@@ -229,6 +229,16 @@ def test_running_twice_changes_nothing_and_keeps_no_copy(folder, capsys):
     assert len(copies) == 1, "only the fixture's own first run, before git held the notebook"
 
 
+def test_new_prose_leaves_the_saved_measurements(folder):
+    path = folder / "00_one.ipynb"
+    edited = nbformat.read(path, as_version=4)
+    measured = edited.cells[1].outputs
+    edited.cells.insert(0, nbformat.v4.new_markdown_cell("A word before."))
+    nbformat.write(edited, path)
+    assert tool.main([]) == 0
+    assert nbformat.read(path, as_version=4).cells[2].outputs == measured
+
+
 def test_fresh_measures_anew(folder, monkeypatch):
     path = folder / "00_one.ipynb"
     before = path.read_bytes()

@@ -35,6 +35,16 @@ METADATA = {
 }
 
 
+def _git(path: pathlib.Path, *arguments: str) -> str | None:
+    """What git prints in the folder of `path`; None where it fails or is not there."""
+    try:
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
 def keep_copy(path: pathlib.Path) -> pathlib.Path | None:
     """Copy a notebook that git could not bring back, before it is overwritten.
 
@@ -43,13 +53,8 @@ def keep_copy(path: pathlib.Path) -> pathlib.Path | None:
     Returns:
         the copy, or None where git holds the notebook as it is.
     """
-    command = ["git", "status", "--porcelain", "--ignored", "--", path.name]
-    try:
-        status = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
-        safe = status.returncode == 0 and not status.stdout.strip()
-    except FileNotFoundError:
-        safe = False
-    if safe:
+    status = _git(path, "status", "--porcelain", "--ignored", "--", path.name)
+    if status is not None and not status.strip():
         return None
     COPIES.mkdir(exist_ok=True)
     copy = COPIES / f"{path.stem}.{time.strftime('%Y-%m-%d-%H%M%S')}.ipynb"
@@ -90,7 +95,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def faults(notebook: nbformat.NotebookNode) -> list[str]:
     """List what keeps a notebook from being saved as the course keeps them."""
     found = []
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = _code(notebook)
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         found.append("not run from top to bottom")
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
@@ -106,8 +111,8 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
     return found
 
 
-def _sources(notebook: nbformat.NotebookNode) -> list[str]:
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+def _code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def execute(path: pathlib.Path) -> nbformat.NotebookNode:
@@ -120,7 +125,6 @@ def execute(path: pathlib.Path) -> nbformat.NotebookNode:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raised an error.
     """
-    before = nbformat.read(path, as_version=4)
     notebook = nbformat.read(path, as_version=4)
     # The environment's own kernel, whatever name the notebook was saved with.
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -128,21 +132,13 @@ def execute(path: pathlib.Path) -> nbformat.NotebookNode:
     # ipykernel warns about its own transport on stderr; a cell's stderr is an output, not this.
     client.execute(stderr=subprocess.DEVNULL)
     clean(notebook)
-    saved = _saved(path)
-    if saved is not None and _sources(saved) == _sources(before) and not os.environ.get("FRESH"):
-        for new, old in zip(notebook.cells, saved.cells, strict=False):
-            same = new.cell_type == "code" and new.source == old.source
-            if same and "nbval-ignore-output" in new.metadata.get("tags", []) and old.outputs:
-                new.outputs = old.outputs
+    shown = None if os.environ.get("FRESH") else _git(path, "show", f"HEAD:./{path.name}")
+    new, old = _code(notebook), _code(nbformat.reads(shown, as_version=4)) if shown else []
+    if [cell.source for cell in new] == [cell.source for cell in old]:
+        for cell, saved in zip(new, old, strict=True):
+            if "nbval-ignore-output" in cell.metadata.get("tags", []) and saved.outputs:
+                cell.outputs = saved.outputs
     return notebook
-
-
-def _saved(path: pathlib.Path) -> nbformat.NotebookNode | None:
-    """The notebook as git last saved it; None where git has none."""
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, text=True
-    )
-    return nbformat.reads(shown.stdout, as_version=4) if shown.returncode == 0 else None
 
 
 def main(arguments: list[str]) -> int:
