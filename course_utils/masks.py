@@ -90,7 +90,8 @@ def _check_values(values: Tensor) -> None:
         )
 
 
-def _check_keep_mask(values: Tensor, keep_mask: Tensor) -> None:
+def _checked_keep(values: Tensor, keep_mask: Tensor) -> Tensor:
+    """Refuse a mask that does not fit, and give it the dimensions of `values`."""
     _check_values(values)
     if not isinstance(keep_mask, Tensor) or keep_mask.dtype != torch.bool:
         kind = keep_mask.dtype if isinstance(keep_mask, Tensor) else type(keep_mask).__name__
@@ -106,6 +107,7 @@ def _check_keep_mask(values: Tensor, keep_mask: Tensor) -> None:
             f"keep_mask has no real step in row {empty[0]}: there is nothing to reduce over. "
             "Drop that sequence from the batch."
         )
+    return keep_mask.reshape(keep_mask.shape + (1,) * (values.ndim - 2))
 
 
 def masked_mean(values: Tensor, keep_mask: Tensor) -> Tensor:
@@ -124,8 +126,7 @@ def masked_mean(values: Tensor, keep_mask: Tensor) -> Tensor:
     >>> masked_mean(values, torch.tensor([[True, True, False]])).tolist()
     [[3.0]]
     """
-    _check_keep_mask(values, keep_mask)
-    keep = keep_mask.reshape(keep_mask.shape + (1,) * (values.ndim - 2))
+    keep = _checked_keep(values, keep_mask)
     # Not values * keep: NaN * 0 is NaN, so a multiplied mask lets a NaN through.
     total = values.masked_fill(~keep, 0).sum(dim=1)
     return total / keep.sum(dim=1)
@@ -147,11 +148,10 @@ def masked_max(values: Tensor, keep_mask: Tensor) -> Tensor:
     >>> masked_max(values, torch.tensor([[True, True, False]])).tolist()
     [[-2.0]]
     """
-    _check_keep_mask(values, keep_mask)
+    keep = _checked_keep(values, keep_mask)
     if not values.is_floating_point():
         # Only there is -inf, which no real value can lose to.
         raise TypeError(f"values must be floating point, not {values.dtype}: use values.float().")
-    keep = keep_mask.reshape(keep_mask.shape + (1,) * (values.ndim - 2))
     return values.masked_fill(~keep, -torch.inf).amax(dim=1)
 
 

@@ -108,8 +108,8 @@ def packed_explorer(
     columns.text(46, bottom + 38, "batch_sizes: sequences alive at step t", "muted small")
 
     per_row = 22
-    memory = Canvas(14 + min(per_row, total) * _ACROSS + 12, 62 + 70 * -(-total // per_row))
-    memory.width = max(memory.width, 380)
+    width = max(14 + min(per_row, total) * _ACROSS + 12, 380)
+    memory = Canvas(width, 62 + 70 * -(-total // per_row))
     memory.text(14, 26, "packed.data, as it lies in memory", "title")
     memory.text(14, 48, f"{total} steps, no padding stored", "muted")
     for k, (row, t) in enumerate(packed.data.tolist()):
