@@ -2,6 +2,7 @@
 
 Import from the modules by name, as the notebooks do: ``from course_utils.masks import
 lengths_to_keep_mask``. A module imports only from those above it in this list: ``data``,
-``masks``, ``batching``, ``packed``, ``oracle``, ``measure``, ``models``, ``training``, ``svg``,
-``plots``, ``packed_plots``, ``widgets``, ``exercises``.
+``checks``, ``masks``, ``batching``, ``packed``, ``oracle``, ``measure``, ``models``,
+``training``, ``conventions``, ``svg``, ``plots``, ``packed_plots``, ``mask_plots``,
+``widgets``, ``mask_widgets``, ``exercises``.
 """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from course_utils.masks import check_lengths
+from course_utils.checks import check_lengths
 
 
 def check_sequences(sequences: Sequence[Tensor]) -> None:

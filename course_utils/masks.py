@@ -1,6 +1,7 @@
-"""From lengths to masks and back, and reductions that use them.
+"""From lengths to masks and back, from one convention to another, and reductions that use them.
 
-Polarity lives in the name: `keep_mask` is True where a step is real.
+Polarity lives in the name: `keep_mask` is True where a step is real. It is the hub: each `to_`
+function makes what another part of the ecosystem wants of it, each `from_` function brings back.
 """
 
 from __future__ import annotations
@@ -8,49 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bool = False) -> None:
-    """Refuse lengths that cannot describe a padded batch.
-
-    Args:
-        lengths: (B,) integers, steps per sequence.
-        max_length: T in steps; no upper limit where None.
-        zero_ok: whether a sequence may have no step at all.
-    Raises:
-        TypeError: `lengths` is no tensor, or not of integers.
-        ValueError: `lengths` is not 1-D, is empty, or one of them is out of range; the message
-            says which sequence.
-    """
-    if not isinstance(lengths, Tensor):
-        raise TypeError(
-            f"lengths must be a tensor, not {type(lengths).__name__}: use torch.tensor(lengths)."
-        )
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        broken = lengths.flatten().frac().nonzero() if lengths.is_floating_point() else []
-        which = f" (lengths[{broken[0].item()}] is a fraction)" if len(broken) else ""
-        raise TypeError(
-            f"lengths must be integers, not {lengths.dtype}{which}: use lengths.long(), "
-            "or keep_mask.sum(1) if this is a mask."
-        )
-    if lengths.ndim != 1:
-        raise ValueError(
-            f"lengths must be 1-D, one number a sequence, not of shape {tuple(lengths.shape)}: "
-            "use lengths.flatten() or lengths.squeeze()."
-        )
-    if lengths.numel() == 0:
-        raise ValueError("lengths is empty: a batch needs at least one sequence.")
-    lowest = 0 if zero_ok else 1
-    for index, length in enumerate(lengths.tolist()):
-        if length < lowest:
-            raise ValueError(
-                f"lengths[{index}] is {length}, but a sequence has at least {lowest} steps: "
-                f"drop sequence {index} from the batch or correct its length."
-            )
-        if max_length is not None and length > max_length:
-            raise ValueError(
-                f"lengths[{index}] is {length}, but the batch has only T = {max_length} steps: "
-                "take the lengths before padding or truncating."
-            )
+from course_utils.checks import check_lengths, check_mask, check_same_count
 
 
 def lengths_to_keep_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
@@ -77,6 +36,149 @@ def lengths_to_keep_mask(lengths: Tensor, max_length: int | None = None) -> Tens
     return steps < lengths[:, None]
 
 
+def keep_mask_to_lengths(keep_mask: Tensor) -> Tensor:
+    """Count the real steps of each row, where real steps come first and padding after.
+
+    Args:
+        keep_mask: (B, T) bool, True = real.
+    Returns:
+        (B,) int64; 0 for a row with no real step.
+    Raises:
+        TypeError: `keep_mask` is not bool.
+        ValueError: it is not (B, T), or a row has padding before a real step: a hole, padding on
+            the left, or an inverted mask. No lengths describe such a row.
+
+    >>> keep_mask_to_lengths(torch.tensor([[True, False], [True, True]])).tolist()
+    [1, 2]
+    """
+    check_mask(keep_mask)
+    lengths = keep_mask.sum(dim=1)
+    wrong = (keep_mask != lengths_to_keep_mask(lengths, keep_mask.shape[1])).any(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        step = int((~keep_mask[row]).nonzero()[0])
+        raise ValueError(
+            f"keep_mask[{row}] has padding at step {step} and real steps after it, so no length "
+            "describes it: keep the mask itself, or use ~keep_mask if True means padding there."
+        )
+    return lengths
+
+
+def to_key_padding_mask(keep_mask: Tensor) -> Tensor:
+    """Make the mask of `nn.MultiheadAttention` and `nn.Transformer*`: True = ignore this key.
+
+    Args:
+        keep_mask: (B, T) bool, True = real.
+    Returns:
+        (B, T) bool, True = padding.
+    Raises:
+        TypeError, ValueError: `keep_mask` is not (B, T) bool.
+
+    >>> to_key_padding_mask(torch.tensor([[True, False]])).tolist()
+    [[False, True]]
+    """
+    check_mask(keep_mask)
+    return ~keep_mask
+
+
+def from_key_padding_mask(key_padding_mask: Tensor) -> Tensor:
+    """Return the keep mask, True = real, of a key padding mask, True = ignore; both (B, T) bool.
+
+    Raises:
+        TypeError, ValueError: `key_padding_mask` is not (B, T) bool.
+    """
+    check_mask(key_padding_mask, "key_padding_mask")
+    return ~key_padding_mask
+
+
+def to_sdpa_mask(keep_mask: Tensor) -> Tensor:
+    """Make the `attn_mask` of `F.scaled_dot_product_attention`: True = attend to this key.
+
+    Args:
+        keep_mask: (B, T) bool, True = real.
+    Returns:
+        (B, 1, 1, T) bool, True = attend, for queries of shape (B, heads, L, D); `&` it with a
+        causal mask (L, T) of the same polarity.
+    Raises:
+        TypeError, ValueError: `keep_mask` is not (B, T) bool.
+
+    >>> to_sdpa_mask(torch.tensor([[True, False]])).tolist()
+    [[[[True, False]]]]
+    """
+    check_mask(keep_mask)
+    return keep_mask[:, None, None, :]
+
+
+def to_additive_mask(keep_mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Make the mask that is added to attention scores: 0 = attend, -inf = ignore.
+
+    Args:
+        keep_mask: (B, T) bool, True = real.
+        dtype: of the scores.
+    Returns:
+        (B, T) of `dtype`; as a `key_padding_mask` as it is, for scores (B, heads, L, T) with
+        `[:, None, None, :]`.
+    Raises:
+        TypeError: `keep_mask` is not bool, or `dtype` cannot hold -inf.
+        ValueError: it is not (B, T).
+
+    >>> to_additive_mask(torch.tensor([[True, False]])).tolist()
+    [[0.0, -inf]]
+    """
+    check_mask(keep_mask)
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype is {dtype}, which cannot hold -inf: use the dtype of the scores.")
+    return torch.zeros(keep_mask.shape, dtype=dtype, device=keep_mask.device).masked_fill(
+        ~keep_mask, -torch.inf
+    )
+
+
+def to_attention_mask(keep_mask: Tensor) -> Tensor:
+    """Make the `attention_mask` of Hugging Face's transformers: 1 = attend, 0 = padding.
+
+    Source: https://huggingface.co/docs/transformers/glossary#attention-mask
+
+    Args:
+        keep_mask: (B, T) bool, True = real.
+    Returns:
+        (B, T) int64 of ones and zeros.
+    Raises:
+        TypeError, ValueError: `keep_mask` is not (B, T) bool.
+
+    >>> to_attention_mask(torch.tensor([[True, False]])).tolist()
+    [[1, 0]]
+    """
+    check_mask(keep_mask)
+    return keep_mask.long()
+
+
+def from_attention_mask(attention_mask: Tensor) -> Tensor:
+    """Return the keep mask, True = real, of an attention mask of Hugging Face's, 1 = attend.
+
+    Args:
+        attention_mask: (B, T) of ones and zeros, of any dtype.
+    Returns:
+        (B, T) bool.
+    Raises:
+        TypeError: `attention_mask` is no tensor.
+        ValueError: it is not (B, T), or holds anything but 0 and 1, as an additive mask does.
+    """
+    if not isinstance(attention_mask, Tensor):
+        raise TypeError(
+            f"attention_mask must be a tensor, not {type(attention_mask).__name__}: use "
+            "torch.tensor(attention_mask)."
+        )
+    wrong = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
+    if wrong.numel():
+        raise ValueError(
+            f"attention_mask holds {wrong[0].item()}, but only 0 and 1 are expected: use "
+            "attention_mask == 0 if it is one that is added to scores."
+        )
+    keep_mask = attention_mask.bool()
+    check_mask(keep_mask, "attention_mask")
+    return keep_mask
+
+
 def _check_values(values: Tensor) -> None:
     if not isinstance(values, Tensor):
         raise TypeError(
@@ -93,9 +195,7 @@ def _check_values(values: Tensor) -> None:
 def _checked_keep(values: Tensor, keep_mask: Tensor) -> Tensor:
     """Refuse a mask that does not fit, and give it the dimensions of `values`."""
     _check_values(values)
-    if not isinstance(keep_mask, Tensor) or keep_mask.dtype != torch.bool:
-        kind = keep_mask.dtype if isinstance(keep_mask, Tensor) else type(keep_mask).__name__
-        raise TypeError(f"keep_mask must be a bool tensor, not {kind}: use keep_mask.bool().")
+    check_mask(keep_mask)
     if values.shape[:2] != keep_mask.shape:
         raise ValueError(
             f"keep_mask of shape {tuple(keep_mask.shape)} does not fit values of shape "
@@ -177,23 +277,3 @@ def last_real_step(values: Tensor, lengths: Tensor) -> Tensor:
     # int64, for torch reads an index of uint8 as a mask.
     last = lengths.to(values.device, torch.int64) - 1
     return values[torch.arange(values.shape[0], device=values.device), last]
-
-
-def check_same_count(lengths: Tensor, batch_size: int) -> None:
-    """Refuse lengths whose number is not the batch size.
-
-    Args:
-        lengths: (B,) integers.
-        batch_size: the number of sequences in the batch.
-    Raises:
-        ValueError: the two differ; the message shows both.
-    """
-    if len(lengths) != batch_size:
-        first = min(len(lengths), batch_size)
-        lost = (
-            f"sequence {first} has none" if first < batch_size else f"lengths[{first}] is no one's"
-        )
-        raise ValueError(
-            f"lengths holds {len(lengths)} numbers for a batch of {batch_size} sequences, so "
-            f"{lost}: give one length a sequence."
-        )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from course_utils.masks import check_lengths, check_same_count, lengths_to_keep_mask
+from course_utils.checks import check_lengths, check_same_count
+from course_utils.masks import lengths_to_keep_mask
 
 
 def pack(padded: Tensor, lengths: Tensor, *, padding_value: float | None = 0.0) -> PackedSequence:

@@ -109,12 +109,17 @@ class Canvas:
         cls = f' class="{cls}"' if cls else ""
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{cls}{where}>{escape(text)}</text>')
 
-    def begin_pick(self, pick: str, label: str, *, chosen: bool) -> None:
-        """Begin a group that can be picked; what is added until `end_pick` belongs to it."""
+    def begin_pick(self, pick: str, label: str, *, chosen: bool, toggle: bool = False) -> None:
+        """Begin a group that can be picked; what is added until `end_pick` belongs to it.
+
+        With `toggle` it is a switch, `chosen` says whether it is on, and the arrow keys walk over
+        it without switching.
+        """
         self.role = "group"
+        switch = ' data-toggle=""' if toggle else ""
         self.parts.append(
             f'<g data-pick="{escape(pick)}" role="button" aria-label="{escape(label)}" '
-            f'aria-pressed="{str(chosen).lower()}" tabindex="-1">'
+            f'aria-pressed="{str(chosen).lower()}" tabindex="-1"{switch}>'
         )
 
     def end_pick(self) -> None:

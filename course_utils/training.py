@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from course_utils.batching import check_sequences, collate, pad
+from course_utils.checks import check_mask
 from course_utils.measure import one_thread
 
 
@@ -23,6 +24,54 @@ def _check_labels(labels: Tensor, sequences: Sequence[Tensor]) -> None:
             f"labels has shape {tuple(labels.shape)}, but there are {len(sequences)} sequences: "
             f"give one number each, ({len(sequences)},)."
         )
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> Tensor:
+    """Average the cross-entropy over the real steps of a batch, whatever the padding holds.
+
+    Args:
+        logits: (B, T, C).
+        targets: (B, T) int64, classes at real steps; anything at padding.
+        keep_mask: (B, T) bool, True = real; it may have holes.
+    Returns:
+        the scalar mean; 0, with gradients of 0, where no step is real.
+    Raises:
+        TypeError: `keep_mask` is not bool.
+        ValueError: the shapes do not fit.
+
+    >>> logits, targets = torch.zeros(1, 2, 4), torch.tensor([[1, 99]])
+    >>> masked_cross_entropy(logits, targets, torch.tensor([[True, False]])).exp().item()
+    4.0
+    """
+    check_mask(keep_mask)
+    if logits.ndim != 3 or not logits.shape[:2] == targets.shape == keep_mask.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)} and keep_mask "
+            f"{tuple(keep_mask.shape)} do not fit: give (B, T, C), (B, T) and (B, T)."
+        )
+    # Only real steps are computed on: padding of NaN reaches neither the loss nor a gradient.
+    total = F.cross_entropy(logits[keep_mask], targets[keep_mask], reduction="sum")
+    return total / keep_mask.sum().clamp(min=1)
+
+
+def four_losses(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> dict[str, Tensor]:
+    """Reduce the cross-entropy of a batch in the four ways that are in use (chapter 03).
+
+    Args:
+        logits: (B, T, C).
+        targets: (B, T) int64, from 0 to C - 1 at the padding too.
+        keep_mask: (B, T) bool, True = real.
+    Returns:
+        name -> scalar; NaN where a divisor is 0.
+    """
+    per_step = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    real = per_step.masked_fill(~keep_mask, 0)
+    return {
+        "unmasked": per_step.mean(),
+        "masked, over B x T": real.mean(),
+        "over real steps": real.sum() / keep_mask.sum(),
+        "per sequence": (real.sum(dim=1) / keep_mask.sum(dim=1)).mean(),
+    }
 
 
 def fit(

@@ -32,6 +32,12 @@ function neighbour(from, key) {
   return best;
 }
 
+// The one cell of its view that the Tab key stops at.
+function stop(cell) {
+  for (const one of cell.closest("svg").querySelectorAll('[tabindex="0"]')) one.setAttribute("tabindex", "-1");
+  cell.setAttribute("tabindex", "0");
+}
+
 export default {
   render({ model, el }) {
     el.classList.add("vl-panel");
@@ -82,12 +88,16 @@ export default {
       // One stop for the Tab key in each view: the chosen cell, or else the first.
       for (const one of views()) {
         const cell = one.querySelector('[aria-pressed="true"]') ?? one.querySelector("[data-pick]");
-        cell?.setAttribute("tabindex", "0");
+        if (cell) stop(cell);
         for (const pick of one.querySelectorAll("[data-pick]"))
           pick.dataset.lmSuppressShortcuts = "true";
       }
       // The nodes are new: the focus goes to the same cell of the same view.
-      if (focused) views()[view]?.querySelector(`[data-pick="${focused.dataset.pick}"]`)?.focus();
+      const again = focused && views()[view]?.querySelector(`[data-pick="${focused.dataset.pick}"]`);
+      if (again) {
+        stop(again);
+        again.focus();
+      }
     };
     stage.addEventListener("click", (event) => {
       const cell = event.target.closest("[data-pick]");
@@ -104,7 +114,9 @@ export default {
       const next = arrow ? neighbour(cell, event.key) : cell;
       if (!next) return;
       next.focus();
-      change({ pick: next.dataset.pick });
+      // A cell that is switched on and off must not be switched by walking over it.
+      if (arrow && "toggle" in next.dataset) stop(next);
+      else change({ pick: next.dataset.pick });
     });
     const follow = () => {
       const values = model.get("values");

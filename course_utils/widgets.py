@@ -35,7 +35,7 @@ class Panel(anywidget.AnyWidget):
             picture has cells to pick.
         positions: values to draw beforehand, so that those positions need no kernel.
         settle: `settle(before, now)` gives values that fit together, where one that changed
-            asks others to change.
+            asks others to change; `before` are the settled values shown until now.
         still: the values of the picture that a saved notebook shows; the first ones where None.
     """
 
@@ -62,16 +62,19 @@ class Panel(anywidget.AnyWidget):
             frames["|".join(map(str, position.values()))] = [picture.svg, words]
         self._draw, self._settle = draw, settle
         self._controls = controls if callable(controls) else lambda values: controls
+        self._settled = dict(values)
         super().__init__(values=dict(values), frames=frames)
-        self._redraw({"old": self.values, "new": self.values})
+        self._redraw({"new": self.values})
         self._still = draw(**still)[0] if still else self.picture
         self.observe(self._redraw, "values")
 
     def _redraw(self, change: Mapping) -> None:
-        settled = self._settle(change["old"], change["new"])
-        if settled != change["new"]:
-            self.values = settled  # comes back here
-            return
+        settled = change["new"]
+        if settled != self._settled:
+            self._settled = settled = self._settle(self._settled, settled)
+            if settled != change["new"]:
+                self.values = settled  # comes back here
+                return
         self.picture, words = self._draw(**settled)
         # One message: the picture and its sentence must never be of two positions.
         with self.hold_sync():

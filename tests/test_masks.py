@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_utils.batching import pad
+from course_utils.checks import check_lengths, check_same_count
 from course_utils.masks import (
-    check_lengths,
-    check_same_count,
     last_real_step,
     lengths_to_keep_mask,
     masked_max,

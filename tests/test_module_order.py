@@ -5,8 +5,9 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "course_utils"
 ORDER = [
-    *("data", "masks", "batching", "packed", "oracle", "measure", "models"),
-    *("training", "svg", "plots", "packed_plots", "widgets", "exercises"),
+    *("data", "checks", "masks", "batching", "packed", "oracle", "measure", "models"),
+    *("training", "conventions", "svg", "plots", "packed_plots", "mask_plots", "widgets"),
+    *("mask_widgets", "exercises"),
 ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from course_utils.exercises import chapter_00, chapter_01, chapter_02
+from course_utils.exercises import chapter_00, chapter_01, chapter_02, chapter_03, chapter_04
 from course_utils.exercises.engine import Card, Exercise, Verdict, judge
 
 EXERCISES: dict[str, Exercise] = {
-    one.id: one for chapter in (chapter_00, chapter_01, chapter_02) for one in chapter.EXERCISES
+    one.id: one
+    for chapter in (chapter_00, chapter_01, chapter_02, chapter_03, chapter_04)
+    for one in chapter.EXERCISES
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import re
 import textwrap
@@ -46,6 +47,8 @@ class Exercise:
         solution: the reference, whose source is shown as the solution.
         cases: makes the argument tuples to try, smallest first.
         misconceptions: the wrong answers that are told by name.
+        gradients: whether what is returned must also have the right gradient, with respect to
+            each argument that requires one.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Exercise:
     solution: Callable
     cases: Callable[[], Sequence[Case]]
     misconceptions: tuple[Misconception, ...]
+    gradients: bool = False
 
     @property
     def source(self) -> str:
@@ -147,24 +151,38 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What one call gave: a value or an exception, and whether it changed its arguments."""
+    """What one call gave: a value or an exception, and whether it changed its arguments.
+
+    `gradients` are those of the value's sum; None where they were not asked for, or it has none.
+    """
 
     value: object = None
     error: BaseException | None = None
     changed: bool = False
+    gradients: list[Tensor] | None = None
 
 
-def _run(function: Callable, case: Case) -> _Outcome:
+def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return None
+    leaves = [one for one in arguments if isinstance(one, Tensor) and one.requires_grad]
+    return list(torch.autograd.grad(value.sum(), leaves, materialize_grads=True))
+
+
+def _run(function: Callable, case: Case, gradients: bool = False) -> _Outcome:
     arguments = copy.deepcopy(case)
+    slopes = None
     try:
         with torch.random.fork_rng(devices=[]):
             value = function(*arguments)
+        if gradients:
+            slopes = _gradients(value, arguments)
         if _is_number(value) and getattr(value, "ndim", None) == 0:
             value = value.item()  # a tensor of one number is as good as the number
     except (Exception, SystemExit) as error:
         return _Outcome(error=error)
     changed = any(_changed(now, was) for now, was in zip(arguments, case, strict=True))
-    return _Outcome(value, changed=changed)
+    return _Outcome(value, changed=changed, gradients=slopes)
 
 
 def _kind(value: object) -> str:
@@ -197,7 +215,9 @@ def _difference(value: object, expected: object) -> str:
             and float(value) not in (0, 1)
         ):
             return "returned a number, where True or False is expected."
-        close = torch.isclose(torch.tensor(float(value)), torch.tensor(float(expected)), rtol=1e-4)
+        close = torch.isclose(
+            *torch.tensor([float(value), float(expected)]), rtol=1e-4, equal_nan=True
+        )
         return "" if close else "the value is not equal."
     if isinstance(expected, Tensor):
         if not isinstance(value, Tensor):
@@ -206,7 +226,8 @@ def _difference(value: object, expected: object) -> str:
             return (
                 f"returned shape {tuple(value.shape)}, where {tuple(expected.shape)} is expected."
             )
-        if value.is_floating_point() != expected.is_floating_point():
+        kinds = [(one.is_floating_point(), one.dtype == torch.bool) for one in (value, expected)]
+        if kinds[0] != kinds[1]:
             return f"returned {value.dtype}, where {expected.dtype} is expected."
         equal = torch.allclose(
             value.detach().double(),
@@ -234,10 +255,13 @@ def _alike(one: _Outcome, other: _Outcome) -> bool:
     if one.error is not None or other.error is not None:
         same_type = type(one.error) is type(other.error)
         return same_type and str(one.error) == str(other.error)
-    return one.changed == other.changed and not _difference(one.value, other.value)
+    same = one.changed == other.changed and not _difference(one.value, other.value)
+    return same and not _difference(one.gradients, other.gradients)
 
 
 def _show(value: object) -> str:
+    if isinstance(value, torch.nn.Module):
+        return f"a {type(value).__name__}"
     if isinstance(value, Tensor):
         text = str(value.detach()).removeprefix("tensor(").removesuffix(")")
         text = textwrap.dedent(" " * 7 + text)
@@ -285,14 +309,15 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
             "error", f"{head}: give `check` the function itself, not {_kind(answer)}: no brackets."
         )
     cases = exercise.cases()
-    expected = [_run(exercise.solution, case) for case in cases]
-    given = [_run(answer, case) for case in cases]
+    run = functools.partial(_run, gradients=exercise.gradients)
+    expected = [run(exercise.solution, case) for case in cases]
+    given = [run(answer, case) for case in cases]
     failing = [i for i in range(len(cases)) if not _alike(given[i], expected[i])]
     if not failing:
         return Verdict("correct", f"{head}: correct, on {len(cases)} cases.")
     first = failing[0]
     for one in exercise.misconceptions:
-        if all(_alike(_run(one.wrong, c), g) for c, g in zip(cases, given, strict=True)):
+        if all(_alike(run(one.wrong, c), g) for c, g in zip(cases, given, strict=True)):
             say = one.say if isinstance(one.say, str) else one.say(*cases[first])
             return Verdict("misconception", f"{head}: {one.name}. {say}", one.name)
     case_text = _case_text(exercise, cases[first])
@@ -310,6 +335,16 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         text = "Your function returned None: does it end in `return`?"
         return Verdict("not equal", f"{head}: {text}\n{case_text}")
     difference = _difference(result.value, expected[first].value)
+    if not difference:
+        wanted, got = expected[first].gradients, result.gradients
+        text = "the value is right, but its gradient is not."
+        if got is None:
+            text = (
+                "the value is right, but `backward()` on it would raise an error: it has lost its "
+            )
+            text += "connection to the arguments."
+        shown = f"expected gradients: {_show(wanted)}\nyours: {_show(got)}"
+        return Verdict("not equal", f"{head}: {text}\n{case_text}\n\n{shown}")
     return Verdict(
         "not equal",
         f"{head}: {difference} The smallest of {len(failing)} failing cases, of {len(cases)}:\n"

@@ -1,0 +1,90 @@
+"""What a batch must be before anything is computed from it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bool = False) -> None:
+    """Refuse lengths that cannot describe a padded batch.
+
+    Args:
+        lengths: (B,) integers, steps per sequence.
+        max_length: T in steps; no upper limit where None.
+        zero_ok: whether a sequence may have no step at all.
+    Raises:
+        TypeError: `lengths` is no tensor, or not of integers.
+        ValueError: `lengths` is not 1-D, is empty, or one of them is out of range; the message
+            says which sequence.
+    """
+    if not isinstance(lengths, Tensor):
+        raise TypeError(
+            f"lengths must be a tensor, not {type(lengths).__name__}: use torch.tensor(lengths)."
+        )
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        broken = lengths.flatten().frac().nonzero() if lengths.is_floating_point() else []
+        which = f" (lengths[{broken[0].item()}] is a fraction)" if len(broken) else ""
+        raise TypeError(
+            f"lengths must be integers, not {lengths.dtype}{which}: use lengths.long(), "
+            "or keep_mask.sum(1) if this is a mask."
+        )
+    if lengths.ndim != 1:
+        raise ValueError(
+            f"lengths must be 1-D, one number a sequence, not of shape {tuple(lengths.shape)}: "
+            "use lengths.flatten() or lengths.squeeze()."
+        )
+    if lengths.numel() == 0:
+        raise ValueError("lengths is empty: a batch needs at least one sequence.")
+    lowest = 0 if zero_ok else 1
+    for index, length in enumerate(lengths.tolist()):
+        if length < lowest:
+            raise ValueError(
+                f"lengths[{index}] is {length}, but a sequence has at least {lowest} steps: "
+                f"drop sequence {index} from the batch or correct its length."
+            )
+        if max_length is not None and length > max_length:
+            raise ValueError(
+                f"lengths[{index}] is {length}, but the batch has only T = {max_length} steps: "
+                "take the lengths before padding or truncating."
+            )
+
+
+def check_same_count(lengths: Tensor, batch_size: int) -> None:
+    """Refuse lengths whose number is not the batch size.
+
+    Args:
+        lengths: (B,) integers.
+        batch_size: the number of sequences in the batch.
+    Raises:
+        ValueError: the two differ; the message shows both.
+    """
+    if len(lengths) != batch_size:
+        first = min(len(lengths), batch_size)
+        lost = (
+            f"sequence {first} has none" if first < batch_size else f"lengths[{first}] is no one's"
+        )
+        raise ValueError(
+            f"lengths holds {len(lengths)} numbers for a batch of {batch_size} sequences, so "
+            f"{lost}: give one length a sequence."
+        )
+
+
+def check_mask(mask: Tensor, name: str = "keep_mask") -> None:
+    """Refuse a mask that is not (B, T) of truth values.
+
+    Args:
+        mask: (B, T) bool.
+        name: of the argument, for the message.
+    Raises:
+        TypeError: it is no tensor, or not bool.
+        ValueError: it is not 2-D, or has no sequence.
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"{name} must be a bool tensor, not {kind}: use {name}.bool().")
+    if mask.ndim != 2 or len(mask) == 0:
+        raise ValueError(
+            f"{name} has shape {tuple(mask.shape)}, but must be (B, T) with at least one "
+            f"sequence: use {name}[None] for a single one."
+        )
