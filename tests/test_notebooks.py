@@ -140,6 +140,54 @@ def test_taught_collate_is_the_imported_one():
         assert torch.equal(taught, imported)
 
 
+def taught(name, marker, **names):
+    """What the cell with this marker defines."""
+    source = next(cell.source for cell in code(BOOKS[name]) if marker in cell.source)
+    names |= {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
+    exec(source, names)
+    return names
+
+
+def test_taught_losses_are_the_imported_ones():
+    from course_utils.training import four_losses
+
+    here = taught("03_masking_and_the_loss.ipynb", "def four_losses")["four_losses"]
+    logits, targets = torch.randn(2, 5, 3), torch.randint(0, 3, (2, 5))
+    keep_mask = torch.arange(5) < torch.tensor([[5], [2]])
+    assert here(logits, targets, keep_mask) == four_losses(logits, targets, keep_mask)
+
+
+def test_taught_attention_pool_is_the_imported_one():
+    both = []
+    here = taught("03_masking_and_the_loss.ipynb", "class AttentionPool")["AttentionPool"]
+    values, lengths = torch.randn(2, 6, 4), torch.tensor([6, 2])
+    for cls in (here, models.AttentionPool):
+        torch.manual_seed(0)
+        both.append(cls(4)(values, lengths))
+    assert torch.equal(*both)
+
+
+def test_taught_probe_of_masks_is_the_imported_one():
+    from course_utils.conventions import effect_of_marking, ways_to_mask
+
+    here = taught("04_transformer_masks.ipynb", "def effect_of_marking")["effect_of_marking"]
+    for attend in ways_to_mask().values():
+        assert here(attend) == effect_of_marking(attend)
+
+
+def test_taught_masked_transformer_is_the_imported_one():
+    from course_utils import masks
+
+    names = {one: getattr(masks, one) for one in dir(masks)} | {"sinusoids": models.sinusoids}
+    here = taught("04_transformer_masks.ipynb", "class MaskedTransformer", **names)
+    batch, lengths, both = torch.randn(2, 6, 3), torch.tensor([6, 2]), []
+    for cls in (here["MaskedTransformer"], models.MaskedTransformer):
+        torch.manual_seed(0)
+        both.append(cls(3, 8, 5))
+    assert torch.equal(both[0](batch, lengths), both[1](batch, lengths))
+    assert both[0].state_dict().keys() == both[1].state_dict().keys()
+
+
 # --- the tool ---
 
 
