@@ -36,6 +36,7 @@ lab: setup
 
 notebooks: setup
 	@$(RUN) tools/notebooks.py $(NB)
+	@$(RUN) tools/cheat_sheet.py
 
 check: setup
 	@$(say) "ruff"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 
 import nbformat
@@ -14,6 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from course_utils.batching import pad
 from course_utils.data import japanese_vowels, python_docs_paragraphs
 from course_utils.exercises import EXERCISES
+from course_utils.mask_widgets import attention_explorer, loss_explorer
 from course_utils.widgets import padding_explorer
 
 from .conftest import ROOT
@@ -308,6 +310,107 @@ def test_explorer_is_legible_and_whole(ran, width):
     notebook.screenshot(panel, f"02_explorer_{width}")
     panel.get_by_role("combobox", name="Batch").select_option("four sequences")
     notebook.page.set_viewport_size({"width": 1280, "height": 720})
+
+
+def test_chapter_03_mask_of_switches(ran, baseline):
+    notebook = ran("03_masking_and_the_loss.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    grid, bars = (panel.locator(".vl-stage > svg").nth(index) for index in (0, 1))
+    twin = loss_explorer()
+
+    def shows(**changed: object) -> None:
+        twin.values = twin.values | changed
+        expect(bars).to_have_attribute("aria-label", twin.picture.alt)
+        expect(panel.locator(".vl-words")).to_have_text(twin.words)
+
+    shows()
+    notebook.screenshot(panel, "03_losses_right")
+    grid.locator('[data-pick="B3"]').click()  # one pad counts
+    shows(pick="B3")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    focused = "() => document.activeElement.dataset.pick"
+    assert page.evaluate(focused) == "A2", "arrow keys walk"
+    shows()  # and switch nothing
+    page.keyboard.press("Enter")
+    shows(pick="A2")
+    assert page.evaluate(focused) == "A2", "the focus survives the redraw"
+    page.keyboard.press("Space")
+    shows(pick="A2")
+    notebook.screenshot(panel, "03_losses_one_pad")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) is None, "one Tab leaves the grid"
+    grid.locator('[data-pick="B3"]').click()
+    grid.locator('[data-pick="D1"]').click()
+    twin.values = twin.values | {"pick": "B3"}
+    shows(pick="D1")  # two quick clicks, and both count
+    slider = panel.get_by_role("slider", name="Columns of padding added")
+    slider.focus()
+    page.keyboard.press("End")
+    shows(added=4)
+    expect(grid.locator("[data-pick]")).to_have_count(40)
+    for name in ("one pad too many", "inverted", "C is empty", "all zeros", "right"):
+        panel.get_by_role("combobox", name="Mask").select_option(name)
+        shows(preset=name)
+        notebook.screenshot(panel, f"03_losses_{name.replace(' ', '_')}")
+    set_by_mouse(notebook, slider, 0.001)
+    shows(added=0)
+    cell, stage = grid.locator('[data-pick="A0"]'), panel.locator(".vl-stage")
+    found = notebook.delays(cell, stage, ["Enter"] * 10)
+    print(f"\n03 mask of switches, drawn by the kernel: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+def test_chapter_04_attention_under_a_mask(ran, baseline):
+    notebook = ran("04_transformer_masks.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    twin = attention_explorer()
+    choice = panel.get_by_role("combobox", name="Mask")
+
+    def shows(mask: str) -> None:
+        twin.values = {"mask": mask}
+        labels = [part.split('aria-label="')[1].split('"')[0] for part in twin.picture.parts]
+        views = panel.locator(".vl-stage > svg")
+        expect(views).to_have_count(3)
+        for index, label in enumerate(labels):
+            expect(views.nth(index)).to_have_attribute("aria-label", label)
+        expect(panel.locator(".vl-words")).to_have_text(twin.words)
+        notebook.screenshot(panel, f"04_attention_{mask.replace(' ', '_')}")
+
+    shows("none")
+    for mask in choice.locator("option").all_text_contents():
+        choice.select_option(mask)
+        shows(mask)
+    choice.focus()
+    page.keyboard.press("Home")
+    shows("none")
+    page.keyboard.press("ArrowDown")
+    shows("right")
+    found = notebook.delays(choice, panel.locator(".vl-stage"), ["ArrowDown", "ArrowUp"] * 10)
+    print(f"\n04 attention under a mask, drawn beforehand: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+def test_the_cheat_sheet_opens_from_its_chapter_and_prints_on_one_page(ran, browser):
+    page = browser.new_page()
+    page.goto((ROOT / "notebooks" / "masks_cheat_sheet.html").as_uri())
+    expect(page.get_by_role("heading", name="What a mark does")).to_be_visible()
+    for paper in ("A4", "Letter"):
+        pages = re.findall(rb"/Type\s*/Page\b", page.pdf(format=paper))
+        assert len(pages) == 1, f"{len(pages)} sheets of {paper}"
+    page.close()
+    notebook = ran("04_transformer_masks.ipynb")
+    notebook.root.get_by_role("link", name="the cheat sheet").first.click()
+    frame = notebook.page.frame_locator(".jp-HTMLViewer iframe")
+    expect(frame.get_by_role("heading", name="What a mark does")).to_be_visible()
+    notebook.page.keyboard.press("Alt+w")
+    notebook.page.locator(".lm-TabBar-tab", has_text="04_transformer_masks").first.click()
 
 
 @pytest.mark.parametrize("chapter", sorted({one.id[:2] for one in EXERCISES.values()}))
