@@ -80,9 +80,18 @@ def check_mask(mask: Tensor, name: str = "keep_mask") -> None:
         TypeError: it is no tensor, or not bool.
         ValueError: it is not 2-D, or has no sequence.
     """
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"{name} must be a bool tensor, not {kind}: use {name}.bool().")
+    if not isinstance(mask, Tensor):
+        raise TypeError(
+            f"{name} must be a bool tensor, not {type(mask).__name__}: use torch.tensor({name})."
+        )
+    if mask.dtype != torch.bool:
+        # Not simply .bool(): of 0 and -inf that makes the opposite.
+        mend = f"{name} == 1 if it holds ones and zeros"
+        if mask.is_floating_point():
+            mend += f", {name} == 0 if it holds 0 and -inf"
+        elif mask.ndim == 1:
+            mend = "lengths_to_keep_mask if these are lengths"
+        raise TypeError(f"{name} must be a bool tensor, not {mask.dtype}: use {mend}.")
     if mask.ndim != 2 or len(mask) == 0:
         raise ValueError(
             f"{name} has shape {tuple(mask.shape)}, but must be (B, T) with at least one "

@@ -77,9 +77,6 @@ def loss_explorer(
         bars.rect(14, y + 22, 364, 26, cls="ground")
         x = 14.0
         for index, pull in enumerate(pulls[name]):
-            if math.isnan(pull):
-                bars.text(20, y + 40, "NaN: nothing can be learned from this", "strong")
-                break
             width = 364 * pull / 1.42
             if index < len(lengths):
                 bars.rect(x, y + 22, width, 26, fill=color(index))
@@ -117,20 +114,20 @@ def attention_maps(weights: Tensor, shares: Tensor, lengths: Sequence[int], titl
     T, size = weights.shape[1], 26
     pictures, alts = [], []
     for row, length in enumerate(lengths):
-        canvas = Canvas(max(54 + T * size + 62, 262), 106 + T * size)
+        canvas = Canvas(max(50 + T * size + 58, 240), 106 + T * size)
         canvas.text(14, 26, title if row == 0 else f"Sequence {letter(row)}", "title")
         what = f"{letter(row)}: {length} of {T} steps real"
         canvas.text(14, 48, what, "muted")
-        canvas.text(54 + T * size / 2, 72, "key", "muted small", "middle")
-        canvas.text(40, 88, "query", "muted small", "end")
-        canvas.text(54 + T * size + 58, 72, "on padding", "muted small", "end")
+        canvas.text(50 + T * size / 2, 72, "key", "muted small", "middle")
+        canvas.text(44, 88, "query", "muted small", "end")
+        canvas.text(50 + T * size + 52, 72, "on padding", "muted small", "end")
         for step in range(T):
             shade = "muted small" if step >= length else "small"
-            canvas.text(54 + (step + 0.5) * size - 1, 88, f"{letter(row)}{step}", shade, "middle")
+            canvas.text(50 + (step + 0.5) * size - 1, 88, f"{letter(row)}{step}", shade, "middle")
             y = 94 + step * size
-            canvas.text(40, y + 16, f"{letter(row)}{step}", shade, "end")
+            canvas.text(44, y + 16, f"{letter(row)}{step}", shade, "end")
             for key in range(T):
-                x, weight = 54 + key * size, float(weights[row, step, key])
+                x, weight = 50 + key * size, float(weights[row, step, key])
                 if key >= length or step >= length:
                     canvas.padding(x, y, size - 2, size - 2)
                 else:
@@ -147,7 +144,7 @@ def attention_maps(weights: Tensor, shares: Tensor, lengths: Sequence[int], titl
                 share = float(shares[row, step])
                 text = "NaN" if math.isnan(share) else f"{share:.0%}"
                 cls = "muted" if share < 0.005 else "strong"
-                canvas.text(54 + T * size + 58, y + 16, text, cls, "end")
+                canvas.text(50 + T * size + 52, y + 16, text, cls, "end")
         mean = float(shares[row, :length].mean())
         text = "NaN" if math.isnan(mean) else f"{mean:.0%}"
         alts.append(f"{letter(row)}, {length} of {T} real: {text} of attention on padding")

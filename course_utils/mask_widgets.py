@@ -103,7 +103,8 @@ def loss_explorer() -> Panel:
         missing = int((~keep_mask & ~padding).sum())
         words = f"{counted} cells count"
         words += f", {wrong} of them padding" if wrong else ""
-        words += f"; {missing} real steps are ignored." if missing else "."
+        steps = "1 real step is" if missing == 1 else f"{missing} real steps are"
+        words += f"; {steps} ignored." if missing else "."
         empty = [LETTERS[row] for row, line in enumerate(mask) if "1" not in line]
         if len(empty) == len(mask):
             words += " Nothing to learn from: 0 / 0."
@@ -131,7 +132,7 @@ def attention_explorer(lengths: Sequence[int] = (6, 4, 2)) -> Panel:
     Raises:
         ValueError: there are no or more than 3 lengths, or one is not in 1..6.
     """
-    if not 1 <= len(lengths) <= 3 or not all(1 <= length <= 6 for length in lengths):
+    if not 1 <= len(lengths) <= 3 or not all(length in range(1, 7) for length in lengths):
         raise ValueError(f"lengths is {list(lengths)}: give 1 to 3 lengths of 1..6.")
     torch.manual_seed(2)
     attention = torch.nn.MultiheadAttention(8, 1, batch_first=True)
@@ -167,9 +168,11 @@ def attention_explorer(lengths: Sequence[int] = (6, 4, 2)) -> Panel:
         lost = int(shares[keep_mask].isnan().sum())
         if lost:
             words += f"{lost} of {int(keep_mask.sum())} real steps have NaN for weights. "
-        who = "the others" if lost else "the real steps"
-        share = shares[keep_mask].nanmean().nan_to_num()
-        return picture, f"{words}On average, {who} spend {share:.0%} of their attention on padding."
+        if lost < len(shares[keep_mask]):
+            who = "the others" if lost else "the real steps"
+            share = shares[keep_mask].nanmean()
+            words += f"On average, {who} spend {share:.0%} of their attention on padding."
+        return picture, words
 
     control = {"name": "mask", "label": "Mask", "options": list(masks)}
     positions = [{"mask": name} for name in masks]

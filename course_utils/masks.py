@@ -156,23 +156,29 @@ def from_attention_mask(attention_mask: Tensor) -> Tensor:
     """Return the keep mask, True = real, of an attention mask of Hugging Face's, 1 = attend.
 
     Args:
-        attention_mask: (B, T) of ones and zeros, of any dtype.
+        attention_mask: (B, T) integers, ones and zeros.
     Returns:
         (B, T) bool.
     Raises:
-        TypeError: `attention_mask` is no tensor.
-        ValueError: it is not (B, T), or holds anything but 0 and 1, as an additive mask does.
+        TypeError: `attention_mask` is no tensor, or of floats: those are masks to add, where 0
+            is what 1 is here.
+        ValueError: it is not (B, T), or holds anything but 0 and 1.
     """
     if not isinstance(attention_mask, Tensor):
         raise TypeError(
             f"attention_mask must be a tensor, not {type(attention_mask).__name__}: use "
             "torch.tensor(attention_mask)."
         )
+    if attention_mask.is_floating_point():
+        raise TypeError(
+            "attention_mask must be of integers, 1 = attend: use attention_mask.long() if it holds "
+            "ones and zeros; if it is added to scores, attention_mask == 0 is the keep mask."
+        )
     wrong = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
     if wrong.numel():
         raise ValueError(
             f"attention_mask holds {wrong[0].item()}, but only 0 and 1 are expected: use "
-            "attention_mask == 0 if it is one that is added to scores."
+            "lengths_to_keep_mask if these are lengths."
         )
     keep_mask = attention_mask.bool()
     check_mask(keep_mask, "attention_mask")

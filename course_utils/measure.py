@@ -45,6 +45,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def fast_path(on: bool) -> Iterator[None]:
+    """Turn the fused attention that PyTorch uses in evaluation on or off within the block."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(on)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def paired_ratio(
     a: Callable[[], object],
     b: Callable[[], object],

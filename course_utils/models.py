@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from course_utils.checks import check_lengths, check_same_count
+from course_utils.layers import sinusoids
 from course_utils.masks import lengths_to_keep_mask, masked_mean, to_key_padding_mask
 from course_utils.packed import pack
 
@@ -83,58 +85,6 @@ class PackedLSTM(nn.Module):
         return self.head(torch.cat(list(h_n[-self.directions :]), dim=1))
 
 
-class AttentionPool(nn.Module):
-    """Average the steps of each sequence with learned weights, over real steps only (chapter 03).
-
-    Args:
-        size: H, the features of a step.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(size, 1)
-
-    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Reduce time.
-
-        Args:
-            values: (B, T, H); what the padding holds does not matter.
-            lengths: (B,) integers, from 1 to T.
-        Returns:
-            (B, H).
-        Raises:
-            TypeError: `lengths` is no tensor of integers.
-            ValueError: their number is not B, or a length is not in 1..T.
-        """
-        check_lengths(lengths, values.shape[1])
-        check_same_count(lengths, len(values))
-        keep = lengths_to_keep_mask(lengths, values.shape[1])[..., None]
-        # Before the score and the sum alike: a weight of 0 does not stop a NaN.
-        values = values.masked_fill(~keep, 0)
-        weights = self.score(values).masked_fill(~keep, -torch.inf).softmax(dim=1)
-        return (weights * values).sum(dim=1)
-
-
-def sinusoids(num_steps: int, d_model: int) -> Tensor:
-    """Encode positions as sines and cosines, for any number of steps.
-
-    Source: Vaswani et al., https://arxiv.org/abs/1706.03762, section 3.5.
-
-    Args:
-        num_steps: T.
-        d_model: D, even.
-    Returns:
-        (T, D) float32.
-    Raises:
-        ValueError: `d_model` is odd.
-    """
-    if d_model % 2:
-        raise ValueError(f"d_model is {d_model}: give an even number, half sines, half cosines.")
-    rates = 10_000 ** (-torch.arange(0, d_model, 2) / d_model)
-    angles = torch.arange(num_steps)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
 class MaskedTransformer(nn.Module):
     """A Transformer encoder that never looks at padding, and a linear classifier (chapter 04).
 
@@ -144,12 +94,15 @@ class MaskedTransformer(nn.Module):
         num_classes: C.
         nhead: attention heads.
         num_layers: encoder layers.
+    Raises:
+        ValueError: `d_model` is odd.
     """
 
     def __init__(
         self, input_size: int, d_model: int, num_classes: int, nhead: int = 4, num_layers: int = 2
     ) -> None:
         super().__init__()
+        sinusoids(1, d_model)  # refuses an odd d_model here, and not at the first batch
         self.project = nn.Linear(input_size, d_model)
         layer = nn.TransformerEncoderLayer(d_model, nhead, 2 * d_model, 0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
@@ -174,4 +127,41 @@ class MaskedTransformer(nn.Module):
         steps = self.project(padded.masked_fill(~keep_mask[..., None], 0))
         steps = steps + sinusoids(padded.shape[1], steps.shape[2]).to(steps)
         steps = self.encoder(steps, src_key_padding_mask=to_key_padding_mask(keep_mask))
+        return self.head(masked_mean(steps, keep_mask))
+
+
+class Hybrid(nn.Module):
+    """A packed BiLSTM, then a masked Transformer layer, and a linear classifier (chapter 05).
+
+    Args:
+        input_size: D, the features of a step.
+        hidden_size: H, the features of the LSTM's state in each direction; 2 H inside.
+        num_classes: C.
+        nhead: attention heads.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_classes: int, nhead: int = 4) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=True)
+        width = 2 * hidden_size
+        self.layer = nn.TransformerEncoderLayer(width, nhead, 2 * width, 0.0, batch_first=True)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
+        """Classify each sequence.
+
+        Args:
+            padded: (B, T, D); what the padding holds does not matter.
+            lengths: (B,) integers, from 1 to T.
+        Returns:
+            (B, C) logits.
+        Raises:
+            TypeError: `lengths` is no tensor of integers.
+            ValueError: their number is not B, or a length is not in 1..T.
+        """
+        packed, _ = self.lstm(pack(padded, lengths, padding_value=None))
+        # Unpacked with zeros at the padding, so the mask below has nothing worse to hide.
+        steps, _ = pad_packed_sequence(packed, batch_first=True, total_length=padded.shape[1])
+        keep_mask = lengths_to_keep_mask(lengths, padded.shape[1])
+        steps = self.layer(steps, src_key_padding_mask=to_key_padding_mask(keep_mask))
         return self.head(masked_mean(steps, keep_mask))

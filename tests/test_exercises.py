@@ -223,3 +223,89 @@ def test_the_card_holds_task_hints_and_solution_in_both_forms():
 def test_an_unknown_id_lists_the_known_ones(function):
     with pytest.raises(ValueError, match=r"id is '01.9': the exercises are 00.1, 00.2, 01.1"):
         function("01.9")
+
+
+def needing_gradients(*values):
+    return lambda: [(torch.tensor(one, requires_grad=True),) for one in values]
+
+
+STEEP = Exercise(
+    **{
+        **vars(TOY),
+        "gradients": True,
+        "cases": needing_gradients([1.0], [[1.0, 2.0], [3.0, 4.0]]),
+        "misconceptions": (
+            Misconception("half stopped", lambda values: values + values.detach(), "Half."),
+            Misconception("cut", lambda values: (values * 2).detach(), "Cut."),
+        ),
+    }
+)
+UNNAMED = Exercise(**{**vars(STEEP), "misconceptions": ()})
+
+
+def test_with_gradients_a_right_value_is_not_enough():
+    half, cut = (one.wrong for one in STEEP.misconceptions)
+    for answer in (double, lambda values: values + values):
+        assert judge(STEEP, answer)
+    assert judge(STEEP, half).name == "half stopped" and judge(STEEP, cut).name == "cut"
+    for answer in (half, cut):
+        assert judge(Exercise(**{**vars(UNNAMED), "gradients": False}), answer)
+    verdict = judge(UNNAMED, half)
+    assert verdict.kind == "not equal" and "its gradient is not" in verdict.text
+    assert "values: (1,)" in verdict.text, "the smallest case"
+    expected, yours = verdict.text.split("expected gradients:")[1].split("yours:")
+    assert "[2.]" in expected and "[1.]" in yours
+    assert "lost its connection" in judge(UNNAMED, cut).text
+
+
+def test_gradients_of_each_argument_that_requires_one_are_compared():
+    def two():
+        first = torch.tensor([1.0, 2.0], requires_grad=True)
+        return [(first, torch.tensor([3.0, 4.0], requires_grad=True), torch.ones(2))]
+
+    one = Exercise(**{**vars(UNNAMED), "solution": lambda a, b, c: (a * b * c).sum(), "cases": two})
+    assert judge(one, lambda a, b, c: a @ b)
+    verdict = judge(one, lambda a, b, c: a @ b.detach())
+    assert "its gradient is not" in verdict.text and "[0., 0.]" in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("solution", "right", "wrong"),
+    [
+        (lambda v: v > 1, [lambda v: ~(v <= 1)], [torch.long, torch.uint8, torch.float32]),
+        (lambda v: v.long(), [lambda v: v.int(), lambda v: v.byte()], [torch.bool, torch.float32]),
+        (lambda v: v + 0, [lambda v: v.double(), lambda v: v.half()], [torch.bool, torch.int64]),
+    ],
+    ids=["bool", "int", "float"],
+)
+def test_truth_values_integers_and_fractions_are_told_apart(solution, right, wrong):
+    cases = lambda: [(torch.tensor([0.0, 1.0]),)]  # noqa: E731
+    one = Exercise(**{**vars(TOY), "solution": solution, "cases": cases, "misconceptions": ()})
+    for answer in right:
+        assert judge(one, answer), judge(one, answer)
+    for dtype in wrong:
+        verdict = judge(one, lambda v, dtype=dtype: solution(v).to(dtype))
+        assert f"returned {dtype}, where {solution(torch.ones(1)).dtype} is" in verdict.text
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="judge raises on these, and never must")
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [
+        (0.5, torch.tensor([1j])),
+        (0.5, torch.zeros(1, device="meta")),
+        (torch.zeros(1), torch.zeros(1, device="meta")),
+        (torch.zeros(1), torch.ones(1).to_sparse()),
+    ],
+    ids=["complex for a number", "meta for a number", "meta", "sparse"],
+)
+def test_an_answer_of_a_strange_kind_is_told(expected, answer):
+    one = Exercise(**{**vars(TOY), "solution": lambda values: expected, "misconceptions": ()})
+    assert not judge(one, lambda values: answer)
+
+
+@pytest.mark.xfail(strict=True, reason="what torch.autograd.grad says is told as the learner's")
+def test_a_parameter_of_ones_own_is_no_error_where_no_argument_requires_gradients():
+    one = Exercise(**{**vars(TOY), "gradients": True})
+    own = torch.zeros(1, requires_grad=True)
+    assert "your function raised" not in judge(one, lambda values: values * 2 + own).text

@@ -1,5 +1,7 @@
 """The models give what a loop over the sequences gives."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from course_utils.batching import pad
+from course_utils.layers import AttentionPool, sinusoids
 from course_utils.masks import last_real_step
-from course_utils.models import PackedLSTM, PaddedLSTM
+from course_utils.models import MaskedTransformer, PackedLSTM, PaddedLSTM
+from course_utils.oracle import leak_map, together_equals_alone
 from tests.ragged import (
     JUNK,
     bad_lengths,
@@ -16,6 +20,7 @@ from tests.ragged import (
     close,
     few,
     lengths_lists,
+    padded_lists,
     ragged,
     randn,
     refuses,
@@ -81,15 +86,118 @@ def test_shapes_of_the_parameters():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
 def test_lengths_may_be_of_any_integer_dtype(dtype):
     padded, lengths = pad(ragged(5, 3, 1))
-    for model in (PackedLSTM(4, 8, 3), PaddedLSTM(4, 8, 3, last_real_step)):
+    lstms = PackedLSTM(4, 8, 3), PaddedLSTM(4, 8, 3, last_real_step)
+    for model in (*lstms, AttentionPool(4), MaskedTransformer(4, 8, 3)):
         close(model(padded, lengths.to(dtype)), model(padded, lengths))
 
 
 @pytest.mark.parametrize("lengths, error, words", bad_lengths())
 @pytest.mark.parametrize(
     "model",
-    [PackedLSTM(2, 8, 3), PaddedLSTM(2, 8, 3, last_real_step)],
-    ids=["PackedLSTM", "PaddedLSTM"],
+    [
+        PackedLSTM(2, 8, 3),
+        PaddedLSTM(2, 8, 3, last_real_step),
+        AttentionPool(2),
+        MaskedTransformer(2, 8, 3),
+    ],
+    ids=lambda model: type(model).__name__,
 )
 def test_bad_lengths_are_refused(model, lengths, error, words):
     refuses(error, words, nn.Module.__call__, model, randn(3, 5, 2), lengths)
+
+
+def pool_alone(model, sequence):
+    """The weighted mean of one sequence, without mask or batch."""
+    return model.score(sequence).softmax(0).flatten() @ sequence
+
+
+def transformer_alone(model, sequence):
+    """Project, add positions, encode, average: one sequence, without mask or padding."""
+    steps = model.project(sequence) + sinusoids(len(sequence), 8)
+    return model.head(model.encoder(steps[None])[0].mean(0))
+
+
+# Each masked model in double precision, and what it is for one sequence.
+MASKED = {
+    "AttentionPool": (lambda: AttentionPool(4).double(), pool_alone),
+    "MaskedTransformer": (lambda: MaskedTransformer(4, 8, 3).double(), transformer_alone),
+    "one head, one layer": (
+        lambda: MaskedTransformer(4, 8, 3, nhead=1, num_layers=1).double(),
+        transformer_alone,
+    ),
+}
+
+
+def masked_case(name, lengths, seed, training=True):
+    torch.manual_seed(seed)
+    make, plain = MASKED[name]
+    return make().train(training), plain, [one.double() for one in ragged(*lengths, seed=seed)]
+
+
+@pytest.mark.parametrize("name", MASKED)
+@few
+@given(lengths_lists(), st.sampled_from(JUNK), st.integers(0, 4), st.booleans(), st.booleans())
+def test_masked_models_are_the_plain_ones_of_each_sequence(
+    name, lengths, junk, added, training, gradients
+):
+    model, plain, sequences = masked_case(name, lengths, sum(lengths), training)
+    batch = pad(sequences, padding_value=junk, total_length=max(lengths) + added)
+    with torch.set_grad_enabled(gradients):  # in eval without them, torch has a fast path
+        together = model(*batch)
+    expected = torch.stack([plain(model, one) for one in sequences])
+    assert together.requires_grad == gradients
+    torch.testing.assert_close(together, expected, rtol=1e-6, atol=1e-6)  # positions are float32
+
+
+@pytest.mark.parametrize("name", MASKED)
+@few
+@given(lengths_lists(), st.integers(0, 4), st.booleans())
+def test_together_equals_alone_for_the_masked_models(name, lengths, added, training):
+    model, _, sequences = masked_case(name, lengths, sum(lengths), training)
+    report = together_equals_alone(model, sequences, extra_padding=added, tolerance=1e-9)
+    assert report, report
+    assert report.gradients
+
+
+@pytest.mark.parametrize("name", MASKED)
+@few
+@given(padded_lists(), st.sampled_from([torch.nan, torch.inf, 1e30]), st.booleans())
+def test_nothing_leaks_into_the_masked_models(name, lengths, value, training):
+    model, _, sequences = masked_case(name, lengths, 0, training)
+    assert not leak_map(model, sequences, value=value, tolerance=1e-9).any()
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("junk", [torch.nan, torch.inf, 1e30])
+def test_no_gradient_of_the_masked_models_hears_of_the_padding(name, junk):
+    model, plain, sequences = masked_case(name, [5, 1, 3], 0)
+    padded, lengths = pad(sequences, padding_value=junk, total_length=7)
+    padded.requires_grad_()
+    model(padded, lengths).square().sum().backward()
+    for row, one in zip(padded.grad, sequences, strict=True):
+        one.requires_grad_()
+        torch.testing.assert_close(
+            row[: len(one)],
+            torch.autograd.grad(plain(model, one).square().sum(), one)[0],
+            rtol=1e-6,
+            atol=1e-6,
+        )
+        assert (row[len(one) :] == 0).all()
+    assert all(one.grad.isfinite().all() for one in model.parameters())
+
+
+@few
+@given(st.integers(1, 300), st.integers(1, 16))
+def test_sinusoids_by_counting(num_steps, half):
+    found = sinusoids(num_steps, 2 * half)
+    assert found.dtype == torch.float32 and found.shape == (num_steps, 2 * half)
+    step = num_steps - 1
+    angles = [step / 10_000 ** (2 * pair / (2 * half)) for pair in range(half)]
+    expected = [*map(math.sin, angles), *map(math.cos, angles)]
+    torch.testing.assert_close(found[step], torch.tensor(expected), rtol=0, atol=1e-4)
+    close(sinusoids(num_steps + 7, 2 * half)[:num_steps], found)
+
+
+@pytest.mark.parametrize("d_model", [1, 7])
+def test_sinusoids_refuse_an_odd_width(d_model):
+    refuses(ValueError, [f"d_model is {d_model}", "even"], sinusoids, 5, d_model)

@@ -5,9 +5,9 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "course_utils"
 ORDER = [
-    *("data", "checks", "masks", "batching", "packed", "oracle", "measure", "models"),
-    *("training", "conventions", "svg", "plots", "packed_plots", "mask_plots", "widgets"),
-    *("mask_widgets", "exercises"),
+    *("data", "checks", "masks", "batching", "packed", "oracle", "layers"),
+    *("measure", "models", "training", "conventions", "svg", "plots", "packed_plots"),
+    *("mask_plots", "widgets", "mask_widgets", "exercises"),
 ]
 
 

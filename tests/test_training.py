@@ -5,17 +5,24 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from course_utils.masks import last_real_step, lengths_to_keep_mask, masked_mean
 from course_utils.models import PackedLSTM, PaddedLSTM
-from course_utils.training import accuracy, fit
+from course_utils.training import accuracy, fit, four_losses, masked_cross_entropy
 from tests.ragged import (
+    JUNK,
     bad_sequences,
     calm,  # noqa: F401
+    close,
+    few,
     ragged,
+    randn,
     refuses,
 )
+from tests.test_masks import keep_masks
 
 # Two classes, told apart by the sign of every step.
 LABELS = torch.arange(10) % 2
@@ -232,3 +239,116 @@ def test_accuracy_refuses_negative_padding_and_outputs_that_are_no_logits():
 def test_a_loss_of_nan_is_shown_not_hidden():
     history = fit(Mean(), SEQUENCES, LABELS, epochs=1, loss=lambda o, y: o.sum() * float("nan"))
     assert math.isnan(history[0])
+
+
+def tagged(keep_mask, seed=0, classes=3):
+    """Logits (B, T, C) that take gradients, and targets (B, T)."""
+    logits = randn(*keep_mask.shape, classes, seed=seed, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    return logits, torch.randint(classes, keep_mask.shape, generator=generator)
+
+
+def losses_by_loop(logits, targets, keep_mask):
+    """The four losses, from one cross-entropy a step and Python's sums."""
+    every = [
+        [-step.log_softmax(0)[target] for step, target in zip(*pair, strict=True)]
+        for pair in zip(logits, targets, strict=True)
+    ]
+    rows = [
+        [one for one, keep in zip(*pair, strict=True) if keep]
+        for pair in zip(every, keep_mask, strict=True)
+    ]
+    real, cells = sum(map(len, rows)), keep_mask.numel()
+    total = sum(sum(row) for row in rows)
+    own = [sum(row) / len(row) if row else math.nan for row in rows]
+    return {
+        "unmasked": sum(sum(row) for row in every) / cells,
+        "masked, over B x T": total / cells,
+        "over real steps": total / real if real else math.nan,
+        "per sequence": sum(own) / len(own),
+    }
+
+
+@few
+@given(keep_masks(fewest=0), st.integers(0, 1000))
+def test_four_losses_and_their_gradients_are_what_loops_give(keep_mask, seed):
+    logits, targets = tagged(keep_mask, seed)
+    logits.requires_grad_()
+    found = four_losses(logits, targets, keep_mask)
+    by_loop = losses_by_loop(logits, targets, keep_mask)
+    assert list(found) == list(by_loop)
+    for name, loss in found.items():
+        expected = by_loop[name] + 0 * logits.sum()  # a tensor, where no step is real too
+        close(loss, expected)
+        if not expected.isnan():
+            one, other = (
+                torch.autograd.grad(value, logits, retain_graph=True)[0]
+                for value in (loss, expected)
+            )
+            close(one, other)
+
+
+@few
+@given(keep_masks(fewest=0), st.sampled_from(JUNK), st.sampled_from([0, 99, -1, -100]))
+def test_masked_cross_entropy_hears_of_real_steps_alone(keep_mask, junk, other):
+    keep_mask[0, 0] = True
+    clean, targets = tagged(keep_mask)
+    clean.requires_grad_()
+    expected = losses_by_loop(clean, targets, keep_mask)["over real steps"]
+    logits = clean.detach().masked_fill(~keep_mask[..., None], junk).requires_grad_()
+    loss = masked_cross_entropy(logits, targets.masked_fill(~keep_mask, other), keep_mask)
+    close(loss, expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    close(gradient, torch.autograd.grad(expected, clean)[0])
+    assert (gradient[~keep_mask] == 0).all()
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_masked_cross_entropy_of_nothing_is_0_and_so_are_its_gradients(junk):
+    logits = torch.full((2, 3, 4), junk, requires_grad=True)
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    loss = masked_cross_entropy(logits, torch.full((2, 3), 99), nothing)
+    loss.backward()
+    assert loss.item() == 0 and (logits.grad == 0).all()
+
+
+@few
+@given(keep_masks())
+def test_each_step_or_each_sequence_weighs_alike(keep_mask):
+    # A pull at the logit of the target is p - 1 times the weight of its step in the loss.
+    logits = torch.zeros(*keep_mask.shape, 2, dtype=torch.float64, requires_grad=True)
+    targets = torch.zeros(keep_mask.shape, dtype=torch.int64)
+    losses = four_losses(logits, targets, keep_mask)
+    weights = {
+        name: torch.autograd.grad(loss, logits, retain_graph=True)[0][..., 0] / -0.5
+        for name, loss in losses.items()
+    }
+    close(masked_cross_entropy(logits, targets, keep_mask), losses["over real steps"])
+    real = keep_mask.sum(1).double()
+    close(weights["over real steps"].sum(1), real / real.sum())
+    close(weights["per sequence"].sum(1), torch.full_like(real, 1 / len(real)))
+    close(weights["unmasked"], torch.full_like(weights["unmasked"], 1 / keep_mask.numel()))
+    assert all((one[~keep_mask] == 0).all() for name, one in weights.items() if name != "unmasked")
+
+
+FITS = (torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3).bool())
+
+
+@pytest.mark.parametrize(
+    "at, wrong, error, words",
+    [
+        (0, torch.zeros(2, 4, 3), ValueError, ["logits (2, 4, 3)", "(B, T, C)"]),
+        (0, torch.zeros(6, 4), ValueError, ["logits (6, 4)", "targets (2, 3)"]),
+        (0, torch.zeros(1, 3, 4), ValueError, ["logits (1, 3, 4)", "keep_mask (2, 3)"]),
+        (1, FITS[1][:, :2], ValueError, ["targets (2, 2)", "keep_mask (2, 3)"]),
+        (1, FITS[1].flatten(), ValueError, ["targets (6,)"]),
+        (2, FITS[2][:, :1], ValueError, ["keep_mask (2, 1)"]),
+        (2, FITS[2][0], ValueError, ["keep_mask", "(3,)", "(B, T)"]),
+        (2, FITS[2].long(), TypeError, ["keep_mask", "int64", "keep_mask == 1"]),
+        (2, None, TypeError, ["keep_mask", "NoneType"]),
+    ],
+)
+def test_masked_cross_entropy_refuses(at, wrong, error, words):
+    arguments = [*FITS]
+    arguments[at] = wrong
+    refuses(error, words, masked_cross_entropy, *arguments)

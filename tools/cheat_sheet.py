@@ -48,6 +48,7 @@ GIVE = {
     ("True", "the only one attended"): "<code>keep_mask[:, None, None]</code>",
     ("-inf", "ignored"): "0 and −inf, added to scores",
     ("1.0", "attended like the rest"): "never 0 and 1: hides nothing",
+    ("1.0", "ignored"): "never: in training it hides nothing",
 }
 CAUSAL = "<code>triu(1)</code>, a causal mask"
 
@@ -86,8 +87,9 @@ RECIPES = {
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     def line(tag: str, cells: Iterable[str]) -> str:
-        marks = {"NaN": ' class="bad"'}
-        return "<tr>" + "".join(f"<{tag}{marks.get(c, '')}>{c}</{tag}>" for c in cells) + "</tr>"
+        bad = {True: ' class="bad"', False: ""}
+        marked = (f"<{tag}{bad[cell.startswith('NaN')]}>{cell}</{tag}>" for cell in cells)
+        return f"<tr>{''.join(marked)}</tr>"
 
     body = "\n".join(line("td", row) for row in rows)
     return f"<table><thead>{line('th', head)}</thead><tbody>\n{body}\n</tbody></table>"
@@ -99,7 +101,7 @@ def page() -> str:
     for (function, argument, mark), attend in ways_to_mask().items():
         effect = effect_of_marking(attend)
         give = GIVE.get((mark, effect), "refused")
-        if (function, argument) == ("nn.MultiheadAttention", "attn_mask"):
+        if effect == "ignored" and argument in ("attn_mask", "tgt_mask") and mark == "True":
             give = CAUSAL
         names = f"<code>{escape(function)}</code>", f"<code>{escape(argument)}</code>"
         conventions.append((*names, escape(mark).replace("-inf", "−inf"), effect, give))

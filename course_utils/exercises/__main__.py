@@ -32,9 +32,11 @@ def faults(one: Exercise) -> list[str]:
     if len(one.misconceptions) < 3:
         found.append("fewer than three misconceptions")
     for misconception in one.misconceptions:
-        told = judge(one, misconception.wrong)
-        if told.name != misconception.name:
-            found.append(f"{misconception.name!r} is told as {told.name or told.kind!r}")
+        for number, wrong in enumerate((misconception.wrong, *misconception.also)):
+            told = judge(one, wrong)
+            if told.name != misconception.name:
+                which = f"{misconception.name!r}" + (f", variant {number}," if number else "")
+                found.append(f"{which} is told as {told.name or told.kind!r}")
     return found
 
 

@@ -44,6 +44,23 @@ def _hole_where_padding(keep_mask):
     return keep_mask.sum(dim=1), ~keep_mask.all(dim=1)
 
 
+def _all_in_place_of_any(keep_mask):
+    lengths = keep_mask.sum(dim=1)
+    expected = torch.arange(keep_mask.shape[1]) < lengths[:, None]
+    return lengths, (keep_mask == expected).all(dim=1)
+
+
+def _left_is_no_hole(keep_mask):
+    # A hole only between two real steps.
+    lengths, _ = lengths_and_holes(keep_mask)
+    first = keep_mask.long().argmax(dim=1)
+    return lengths, (_up_to_last(keep_mask)[0] - first != lengths) & (lengths > 0)
+
+
+def _over_the_rows(keep_mask):
+    return keep_mask.sum(dim=0), lengths_and_holes(keep_mask)[1]
+
+
 def _no_holes(keep_mask):
     return keep_mask.sum(dim=1), torch.zeros(len(keep_mask), dtype=torch.bool)
 
@@ -88,9 +105,22 @@ def _over_everything(logits, targets, keep_mask):
     return _per_step(logits, targets).masked_fill(~keep_mask, 0).mean()
 
 
+def _over_everything_multiplied(logits, targets, keep_mask):
+    return (_per_step(logits, targets) * keep_mask).mean()
+
+
+def _over_everything_selected(logits, targets, keep_mask):
+    return masked_loss(logits, targets, keep_mask) * keep_mask.sum() / keep_mask.numel()
+
+
 def _each_sequence(logits, targets, keep_mask):
     real = _per_step(logits, targets).masked_fill(~keep_mask, 0)
     return (real.sum(1) / keep_mask.sum(1)).mean()
+
+
+def _each_sequence_selected(logits, targets, keep_mask):
+    rows = zip(logits, targets, keep_mask, strict=True)
+    return torch.stack([F.cross_entropy(x[keep], y[keep]) for x, y, keep in rows]).mean()
 
 
 def _multiplied_loss(logits, targets, keep_mask):
@@ -105,10 +135,36 @@ def _inverted_loss(logits, targets, keep_mask):
     return F.cross_entropy(logits[~keep_mask], targets[~keep_mask])
 
 
+def _inverted_fill(logits, targets, keep_mask):
+    return _per_step(logits, targets).masked_fill(keep_mask, 0).sum() / keep_mask.sum()
+
+
 def _reshaped(logits, targets, keep_mask):
     B, T, C = logits.shape
     per_step = F.cross_entropy(logits.reshape(B, C, T), targets, reduction="none")
     return per_step[keep_mask].mean()
+
+
+def _not_transposed(logits, targets, keep_mask):
+    return F.cross_entropy(logits, targets.masked_fill(~keep_mask, -100))
+
+
+def _not_transposed_per_step(logits, targets, keep_mask):
+    return F.cross_entropy(logits, targets, reduction="none")[keep_mask].mean()
+
+
+def _by_lengths(logits, targets, keep_mask):
+    rows = zip(logits, targets, keep_mask.sum(1).tolist(), strict=True)
+    parts = [(x[:length], y[:length]) for x, y, length in rows]
+    return F.cross_entropy(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _summed(logits, targets, keep_mask):
+    return F.cross_entropy(logits[keep_mask], targets[keep_mask], reduction="sum")
+
+
+def _summed_over_sequences(logits, targets, keep_mask):
+    return _summed(logits, targets, keep_mask) / len(logits)
 
 
 def _filled_per_step(logits, targets, keep_mask):
@@ -151,8 +207,32 @@ def _new_zero(logits, targets):
     return F.cross_entropy(logits, targets)
 
 
+def _new_zero_with_gradient(logits, targets):
+    if (targets == -100).all():
+        return torch.tensor(0.0, requires_grad=True)
+    return F.cross_entropy(logits, targets)
+
+
+def _times_zero(logits, targets):
+    loss = F.cross_entropy(logits, targets)
+    return loss * 0 if (targets == -100).all() else loss
+
+
 def _swept(logits, targets):
     return F.cross_entropy(logits, targets).nan_to_num()
+
+
+def _swept_by_new_zero(logits, targets):
+    loss = F.cross_entropy(logits, targets)
+    return torch.zeros_like(loss) if loss.isnan() else loss
+
+
+def _summed_loss(logits, targets):
+    return F.cross_entropy(logits, targets, reduction="sum")
+
+
+def _class_zero(logits, targets):
+    return F.cross_entropy(logits, targets.clamp(min=0))
 
 
 def _plus_one(logits, targets):
@@ -219,6 +299,27 @@ def _cells_counted(weight, micro_batches):
     return _backward(weight, micro_batches, lambda _, keep: cells)
 
 
+def _mean_of_non_empty(weight, micro_batches):
+    filled = [one for one in micro_batches if one[2].any()]
+    return _mean_of_means(weight, filled)
+
+
+def _divided_twice(weight, micro_batches):
+    count = sum(keep_mask.sum() for _, _, keep_mask in micro_batches)
+    return _backward(weight, micro_batches, lambda _, keep: count * len(micro_batches))
+
+
+def _by_sequences(weight, micro_batches):
+    sequences = sum(len(keep_mask) for _, _, keep_mask in micro_batches)
+    return _backward(weight, micro_batches, lambda _, keep: sequences)
+
+
+def _everything(weight, micro_batches):
+    return accumulate(
+        weight, [(steps, targets, torch.ones_like(keep)) for steps, targets, keep in micro_batches]
+    )
+
+
 def _only_the_last(weight, micro_batches):
     count = sum(keep_mask.sum() for _, _, keep_mask in micro_batches)
     return _backward(weight, micro_batches[-1:], lambda _, keep: count)
@@ -253,36 +354,80 @@ def _pool(values, weights):
     return (weights[..., None] * values).sum(dim=1)
 
 
+def _pool(values, weights):
+    return (weights[..., None] * values).sum(dim=1)
+
+
+def _real(values, keep_mask):
+    return values.masked_fill(~keep_mask[..., None], 0)
+
+
 def _no_mask_pool(values, scores, keep_mask):
     return _pool(values, scores.softmax(dim=1))
 
 
-def _score_times_mask(values, scores, keep_mask):
-    weights = (scores.masked_fill(~keep_mask, 0)).softmax(dim=1)
-    return _pool(values.masked_fill(~keep_mask[..., None], 0), weights)
+def _score_zero(values, scores, keep_mask):
+    return _pool(_real(values, keep_mask), scores.masked_fill(~keep_mask, 0).softmax(dim=1))
+
+
+def _score_zero_values_as_given(values, scores, keep_mask):
+    return _pool(values, scores.masked_fill(~keep_mask, 0).softmax(dim=1))
 
 
 def _score_multiplied(values, scores, keep_mask):
     return _pool(values, (scores * keep_mask).softmax(dim=1))
 
 
+def _score_multiplied_values_filled(values, scores, keep_mask):
+    return _pool(_real(values, keep_mask), (scores * keep_mask).softmax(dim=1))
+
+
 def _zero_after(values, scores, keep_mask):
     weights = scores.softmax(dim=1).masked_fill(~keep_mask, 0)
-    return _pool(values.masked_fill(~keep_mask[..., None], 0), weights)
+    return _pool(_real(values, keep_mask), weights)
+
+
+def _zero_after_values_as_given(values, scores, keep_mask):
+    return _pool(values, scores.softmax(dim=1).masked_fill(~keep_mask, 0))
+
+
+def _multiplied_after(values, scores, keep_mask):
+    return _pool(values, scores.softmax(dim=1) * keep_mask)
 
 
 def _inverted_pool(values, scores, keep_mask):
     return attention_pool(values, scores, ~keep_mask)
 
 
+def _inverted_scores(values, scores, keep_mask):
+    return _pool(_real(values, keep_mask), scores.masked_fill(keep_mask, -torch.inf).softmax(1))
+
+
+def _inverted_scores_alone(values, scores, keep_mask):
+    return _pool(values, scores.masked_fill(keep_mask, -torch.inf).softmax(1))
+
+
 def _over_the_batch(values, scores, keep_mask):
     weights = scores.masked_fill(~keep_mask, -torch.inf).softmax(dim=0)
-    return _pool(values.masked_fill(~keep_mask[..., None], 0), weights)
+    return _pool(_real(values, keep_mask), weights)
+
+
+def _over_the_batch_values_as_given(values, scores, keep_mask):
+    return _pool(values, scores.masked_fill(~keep_mask, -torch.inf).softmax(dim=0))
 
 
 def _weights_only(values, scores, keep_mask):
     weights = scores.masked_fill(~keep_mask, -torch.inf).softmax(dim=1)
     return _pool(values, weights)
+
+
+def _product_filled(values, scores, keep_mask):
+    weights = scores.masked_fill(~keep_mask, -torch.inf).softmax(dim=1)
+    return _real(weights[..., None] * values, keep_mask).sum(dim=1)
+
+
+def _mean_in_place_of_sum(values, scores, keep_mask):
+    return attention_pool(values, scores, keep_mask) / keep_mask.shape[1]
 
 
 EXERCISES = [
@@ -324,6 +469,22 @@ EXERCISES = [
                 "is no hole.",
             ),
             Misconception(
+                "holes where there are none",
+                _all_in_place_of_any,
+                "You have found the rows *without* a hole: turn it round, with `~` or `!=`.",
+            ),
+            Misconception(
+                "padding on the left is no hole",
+                _left_is_no_hole,
+                "Here it counts as one: no length describes a row that begins with padding.",
+            ),
+            Misconception(
+                "summed over the sequences",
+                _over_the_rows,
+                "`sum(dim=0)` counts, for each step, the sequences that have it. The steps of one "
+                "sequence lie along `dim=1`.",
+            ),
+            Misconception(
                 "no hole ever",
                 _no_holes,
                 "The counts are right, but some rows do have padding before a real step. Compare "
@@ -343,9 +504,9 @@ EXERCISES = [
         minutes=8,
         task=(
             "Return the mean cross-entropy over all real steps of the batch, one number. `logits` "
-            "(B, T, C), `targets` (B, T), `keep_mask` (B, T), True where real. At padding the "
-            "targets are 0, which is also the number of a class, and the logits may be anything, "
-            "NaN too. The gradient must be right as well."
+            "(B, T, C), `targets` (B, T), `keep_mask` (B, T), True where real; it may have holes. "
+            "At padding the targets are 0, which is also the number of a class, and the logits may "
+            "be anything, NaN too. The gradient must be right as well."
         ),
         hints=(
             "What if you took only the real steps, before computing any loss?",
@@ -366,12 +527,30 @@ EXERCISES = [
                 _over_everything,
                 "The padding's loss is gone, but it still counts in the divisor: `.mean()` divides "
                 "by all cells. Divide by the number of real steps.",
+                (_over_everything_multiplied, _over_everything_selected),
             ),
             Misconception(
                 "a mean for each sequence",
                 _each_sequence,
                 "You averaged each sequence, and then the sequences. That is a good loss too, but "
                 "not this one: here each step has one vote, so divide once, by all real steps.",
+                (_each_sequence_selected,),
+            ),
+            Misconception(
+                "never divided",
+                _summed,
+                "That is the sum over the real steps. Divide it by their number.",
+            ),
+            Misconception(
+                "divided by the number of sequences",
+                _summed_over_sequences,
+                "The sum is right. Divide it by the number of real *steps*.",
+            ),
+            Misconception(
+                "lengths from a mask with holes",
+                _by_lengths,
+                "You cut each row at its number of real steps. In a row with a hole that keeps the "
+                "wrong ones. Use the mask itself.",
             ),
             Misconception(
                 "the mask multiplies",
@@ -380,10 +559,11 @@ EXERCISES = [
                 "`[keep_mask]`.",
             ),
             Misconception(
-                "masked after the loss",
+                "the logits at padding were used",
                 _filled_per_step,
-                "The value is right, but not the gradient: `masked_fill` on the *loss* sends back "
-                "0, and 0 × NaN is NaN inside the loss. Select the real logits before it.",
+                "The value is right, the gradient is not. The loss was computed at padding too, "
+                "and on the way back its 0 meets the NaN there: 0 × NaN is NaN. Leave the padding "
+                "out *before* the loss: select the real logits, or fill those at padding.",
             ),
             Misconception(
                 "the pad label is also a class",
@@ -395,7 +575,15 @@ EXERCISES = [
                 "the mask is inverted",
                 _inverted_loss,
                 "You kept the padding and dropped the data: `keep_mask` is True where a step is "
-                "real.",
+                "real, and `masked_fill` fills where its mask is True.",
+                (_inverted_fill,),
+            ),
+            Misconception(
+                "classes not second",
+                _not_transposed,
+                "`F.cross_entropy` wants the classes second, (B, C, T): `logits.transpose(1, 2)`. "
+                "Where T = C it does not even complain.",
+                (_not_transposed_per_step,),
             ),
             Misconception(
                 "reshaped in place of transposed",
@@ -424,28 +612,40 @@ EXERCISES = [
         gradients=True,
         misconceptions=(
             Misconception(
-                "no guard",
+                "0 / 0",
                 _plain,
-                "`F.cross_entropy` divides by the number of targets that are left. Of none, the "
-                "mean is 0 / 0: NaN.",
+                "Of no targets at all the mean is 0 / 0: NaN. And times 0 it stays NaN.",
+                (_times_zero,),
             ),
             Misconception(
-                "0 / 0 by hand",
+                "0 / 0, and a mask that multiplies",
                 _by_hand,
-                "Without a target both sum and count are 0. Here not only the loss is NaN but "
-                "also its gradient, and one optimizer step makes all weights NaN.",
+                "Dividing by 0 sends back ∞, and the mask makes ∞ × 0 of it: not only the loss is "
+                "NaN but also its gradient. One optimizer step, and all weights are.",
             ),
             Misconception(
                 "a zero from nowhere",
                 _new_zero,
-                "The value is right, but `torch.tensor(0.0)` has no connection to the model: "
-                "`backward()` raises an error. Let the 0 come out of the sum.",
+                "The value is right, but a new tensor has no connection to the model: `backward()` "
+                "raises an error, or reaches nothing. Let the 0 come out of the sum.",
+                (_new_zero_with_gradient,),
             ),
             Misconception(
                 "NaN swept away",
                 _swept,
-                "`nan_to_num` gives 0 here, but it hides every other NaN as well: a model that "
-                "diverges would report a loss of 0.",
+                "Replacing NaN by 0 hides every other NaN as well: a model that diverges would "
+                "report a loss of 0. Ask how many targets there are, not what came out.",
+                (_swept_by_new_zero,),
+            ),
+            Misconception(
+                "never divided",
+                _summed_loss,
+                "That is the sum. Divide it by the number of targets that are not -100.",
+            ),
+            Misconception(
+                "ignored targets made class 0",
+                _class_zero,
+                "`clamp(min=0)` turns -100 into class 0, and the model learns it.",
             ),
             Misconception(
                 "one too many",
@@ -484,6 +684,7 @@ EXERCISES = [
                 _mean_of_means,
                 "You averaged each micro-batch, and then the micro-batches. A step of a small "
                 "micro-batch then weighs more than one of a large.",
+                (_mean_of_non_empty,),
             ),
             Misconception(
                 "a sum of means",
@@ -510,10 +711,25 @@ EXERCISES = [
                 "`keep_mask.numel()`.",
             ),
             Misconception(
+                "divided twice",
+                _divided_twice,
+                "You divided by all real steps, and then by the number of micro-batches as well.",
+            ),
+            Misconception(
+                "divided by the number of sequences",
+                _by_sequences,
+                "The mean over *steps* is asked for: divide by the number of real steps.",
+            ),
+            Misconception(
+                "no mask",
+                _everything,
+                "The padding was learned from, like any step: use `keep_mask`.",
+            ),
+            Misconception(
                 "only the last micro-batch",
                 _only_the_last,
-                "Only the last micro-batch has reached the gradient: is `backward()` inside the "
-                "loop?",
+                "Only the last micro-batch has reached the gradient. Is `backward()` inside the "
+                "loop, and nothing there that clears gradients?",
             ),
             Misconception(
                 "the mask is inverted",
@@ -549,38 +765,54 @@ EXERCISES = [
             ),
             Misconception(
                 "scores of 0 at padding",
-                _score_times_mask,
+                _score_zero,
                 "A score of 0 is an ordinary score: its exponential is 1, so the padding still "
                 "takes a share of the weights. Use `-torch.inf`.",
+                (_score_zero_values_as_given,),
             ),
             Misconception(
                 "the mask multiplies",
                 _score_multiplied,
                 "You multiplied the scores by the mask. A score of 0 is an ordinary score, and "
                 "NaN × 0 is NaN. Use `masked_fill(~keep_mask, -torch.inf)`.",
+                (_score_multiplied_values_filled,),
             ),
             Misconception(
                 "masked after the softmax",
                 _zero_after,
                 "The padding had its share already: after setting it to 0, the weights of the "
                 "real steps no longer add up to 1. Mask before the softmax.",
+                (_zero_after_values_as_given, _multiplied_after),
             ),
             Misconception(
                 "the mask is inverted",
                 _inverted_pool,
                 "You averaged the padding: `keep_mask` is True where a step is real, and "
                 "`masked_fill` fills where its mask is True. Use `~keep_mask` there.",
+                (_inverted_scores, _inverted_scores_alone),
             ),
             Misconception(
                 "softmax over the batch",
                 _over_the_batch,
                 "`dim=0` lets the sequences compete with each other. The steps of one sequence lie "
                 "along `dim=1`.",
+                (_over_the_batch_values_as_given,),
             ),
             Misconception(
                 "NaN among the values",
                 _weights_only,
                 "The weights are right, but 0 × NaN is NaN: fill the padding of `values` as well.",
+            ),
+            Misconception(
+                "NaN in the gradient",
+                _product_filled,
+                "The value is right, the gradient is not: the padding was multiplied first and "
+                "filled afterwards, and on the way back 0 × NaN is NaN. Fill `values` before.",
+            ),
+            Misconception(
+                "a mean of weighted values",
+                _mean_in_place_of_sum,
+                "The weights add up to 1 already: sum over time, do not average.",
             ),
         ),
     ),

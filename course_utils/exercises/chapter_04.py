@@ -24,6 +24,43 @@ def convert(attention_mask):
     return ~keep_mask, keep_mask[:, None, None, :]
 
 
+def _no_bool(attention_mask):
+    return ~attention_mask, attention_mask.bool()[:, None, None, :]
+
+
+def _flat_inverted(attention_mask):
+    return attention_mask.bool(), ~attention_mask.bool()
+
+
+def _both_keep_flat(attention_mask):
+    return attention_mask.bool(), attention_mask.bool()
+
+
+def _both_ignore_flat(attention_mask):
+    return ~attention_mask.bool(), ~attention_mask.bool()
+
+
+def _inverted_floats(attention_mask):
+    return tuple(mask.float() for mask in _both_inverted(attention_mask))
+
+
+def _second_float(attention_mask):
+    key_padding_mask, sdpa_mask = convert(attention_mask)
+    return key_padding_mask, sdpa_mask.float()
+
+
+def _second_integer(attention_mask):
+    return convert(attention_mask)[0], attention_mask[:, None, None, :]
+
+
+def _as_it_comes(attention_mask):
+    return attention_mask, attention_mask[:, None, None, :]
+
+
+def _swapped(attention_mask):
+    return convert(attention_mask)[::-1]
+
+
 def _both_inverted(attention_mask):
     key_padding_mask, sdpa_mask = convert(attention_mask)
     return ~key_padding_mask, ~sdpa_mask
@@ -105,6 +142,46 @@ def _transposed_mask(padded, lengths):
     return output.masked_fill(_padding(padded, lengths)[..., None], 0)
 
 
+def _as_found_inverted(padded, lengths):
+    keep_mask = ~_padding(padded, lengths)
+    return _encode(padded, lengths, keep_mask, batch_first=False, fill=False)
+
+
+def _as_found_inverted_filled(padded, lengths):
+    return _encode(padded, lengths, ~_padding(padded, lengths), batch_first=False)
+
+
+def _encode_inverted_unfilled(padded, lengths):
+    return _encode(padded, lengths, ~_padding(padded, lengths), fill=False)
+
+
+def _encode_unmasked_unfilled(padded, lengths):
+    return _encode(padded, lengths, None, fill=False)
+
+
+def _encode_one_too_many_unfilled(padded, lengths):
+    late = torch.arange(padded.shape[1]) > lengths[:, None]
+    return _encode(padded, lengths, late, fill=False)
+
+
+def _encode_floats_unfilled(padded, lengths):
+    return _encode(padded, lengths, _padding(padded, lengths).float(), fill=False)
+
+
+def _encode_keep_floats(padded, lengths):
+    return _encode(padded, lengths, (~_padding(padded, lengths)).float())
+
+
+def _transposed_mask_unfilled(padded, lengths):
+    return _encode(padded, lengths, _padding(padded, lengths).T, batch_first=False, fill=False)
+
+
+def _wrong_side_filled(padded, lengths):
+    padding = _padding(padded, lengths)
+    output = _encode(padded, lengths, padding, fill=False)
+    return output.masked_fill(~padding[..., None], 0)
+
+
 def _encode_inverted(padded, lengths):
     return _encode(padded, lengths, ~_padding(padded, lengths))
 
@@ -143,6 +220,37 @@ def safe_attention(query, key, value, keep_mask):
     # A row with no key keeps its scores, so that its softmax is finite, and is then set to 0.
     weights = scores.masked_fill(~keep & ~empty, -torch.inf).softmax(dim=2)
     return weights.masked_fill(empty, 0) @ value
+
+
+def _opened_not_zeroed(query, key, value, keep_mask):
+    opened = keep_mask.clone()
+    opened[~keep_mask.any(dim=1), 0] = True
+    return _minus_infinity(query, key, value, opened)
+
+
+def _unmasked_attention(query, key, value, keep_mask):
+    return _scores(query, key).softmax(2) @ value
+
+
+def _scores_of_zero(query, key, value, keep_mask):
+    return (_scores(query, key) * keep_mask[:, None]).softmax(2) @ value
+
+
+def _inverted_large(query, key, value, keep_mask):
+    return _scores(query, key).masked_fill(keep_mask[:, None], -1e9).softmax(2) @ value
+
+
+def _inverted_swept(query, key, value, keep_mask):
+    return _inverted_plain(query, key, value, keep_mask).nan_to_num()
+
+
+def _inverted_after(query, key, value, keep_mask):
+    weights = _scores(query, key).softmax(2)
+    return weights.masked_fill(keep_mask[:, None], 0) @ value
+
+
+def _ones_added(query, key, value, keep_mask):
+    return (_scores(query, key) + keep_mask[:, None].float()).softmax(2) @ value
 
 
 def _scores(query, key):
@@ -218,50 +326,61 @@ def _future(target):
     return torch.ones(target.shape[1], target.shape[1], dtype=torch.bool).triu(diagonal=1)
 
 
-def _decode(decoder, target, memory, target_keep_mask, **masks):
-    masks = {"tgt_key_padding_mask": ~target_keep_mask, "tgt_mask": _future(target)} | masks
-    output = decoder(target, memory, **masks)
-    return output.masked_fill(~target_keep_mask[..., None], 0)
+def _decoding(masks, fill=True):
+    """Make a wrong answer: `masks(target, own, other)` gives arguments, of True = padding."""
+
+    def wrong(decoder, target, memory, target_keep_mask, memory_keep_mask):
+        own, other = ~target_keep_mask, ~memory_keep_mask
+        given = {"tgt_mask": _future(target), "tgt_key_padding_mask": own}
+        output = decoder(target, memory, **given | masks(target, own, other))
+        return output.masked_fill(own[..., None], 0) if fill else output
+
+    return wrong
 
 
-def _no_memory_mask(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    return _decode(decoder, target, memory, target_keep_mask)
+def _filled_or_not(masks):
+    return _decoding(masks), _decoding(masks, fill=False)
 
 
-def _targets_mask(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    own = ~target_keep_mask
-    return _decode(decoder, target, memory, target_keep_mask, memory_key_padding_mask=own)
-
-
-def _inverted_memory(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    masks = {"memory_key_padding_mask": memory_keep_mask}
-    return _decode(decoder, target, memory, target_keep_mask, **masks)
-
-
-def _inverted_both(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    masks = {"tgt_key_padding_mask": target_keep_mask}
-    masks |= {"memory_key_padding_mask": memory_keep_mask}
-    return _decode(decoder, target, memory, target_keep_mask, **masks)
-
-
-def _sees_the_future(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    masks = {"memory_key_padding_mask": ~memory_keep_mask, "tgt_mask": None}
-    return _decode(decoder, target, memory, target_keep_mask, **masks)
-
-
-def _sees_only_the_future(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    masks = {"memory_key_padding_mask": ~memory_keep_mask, "tgt_mask": ~_future(target)}
-    return _decode(decoder, target, memory, target_keep_mask, **masks)
-
-
-def _unfilled(decoder, target, memory, target_keep_mask, memory_keep_mask):
-    return decoder(
-        target,
-        memory,
-        tgt_mask=_future(target),
-        tgt_key_padding_mask=~target_keep_mask,
-        memory_key_padding_mask=~memory_keep_mask,
-    )
+_no_memory_mask = _filled_or_not(lambda target, own, other: {})
+_targets_mask = _filled_or_not(lambda target, own, other: {"memory_key_padding_mask": own})
+_inverted_memory = _filled_or_not(lambda target, own, other: {"memory_key_padding_mask": ~other})
+_inverted_target = _filled_or_not(
+    lambda target, own, other: {
+        "tgt_key_padding_mask": ~own,
+        "memory_key_padding_mask": other,
+    }
+)
+_inverted_both = _filled_or_not(
+    lambda target, own, other: {
+        "tgt_key_padding_mask": ~own,
+        "memory_key_padding_mask": ~other,
+    }
+)
+_all_inverted = _filled_or_not(
+    lambda target, own, other: {
+        "tgt_mask": ~_future(target),
+        "tgt_key_padding_mask": ~own,
+        "memory_key_padding_mask": ~other,
+    }
+)
+_sees_the_future = _filled_or_not(
+    lambda target, own, other: {"tgt_mask": None, "memory_key_padding_mask": other}
+)
+_sees_only_the_future = _filled_or_not(
+    lambda target, own, other: {"tgt_mask": ~_future(target), "memory_key_padding_mask": other}
+)
+_hides_itself = _filled_or_not(
+    lambda target, own, other: {
+        "tgt_mask": torch.ones_like(_future(target)).triu(),
+        "memory_key_padding_mask": other,
+    }
+)
+_unfilled = _decoding(lambda target, own, other: {"memory_key_padding_mask": other}, fill=False)
+_unfilled_without_own = _decoding(
+    lambda target, own, other: {"tgt_key_padding_mask": None, "memory_key_padding_mask": other},
+    fill=False,
+)
 
 
 def _road_cases():
@@ -299,6 +418,46 @@ def _added_floats(query, key, value, key_padding_mask, causal):
     if causal:
         allowed = allowed & torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).tril()
     return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed.float())
+
+
+def _causal_part(query):
+    return torch.ones(query.shape[2], query.shape[2], dtype=torch.bool).tril()
+
+
+def _as_found_never_causal(query, key, value, key_padding_mask, causal):
+    mask = key_padding_mask[:, None, None, :]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _as_found_is_causal(query, key, value, key_padding_mask, causal):
+    mask = key_padding_mask[:, None, None, :]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+
+
+def _inverted_or_past(query, key, value, key_padding_mask, causal):
+    mask = key_padding_mask[:, None, None, :]
+    mask = mask | _causal_part(query) if causal else mask
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _sees_later_ones(query, key, value, key_padding_mask, causal, diagonal=1):
+    allowed = ~key_padding_mask[:, None, None, :]
+    allowed = allowed & torch.ones_like(_causal_part(query)).triu(diagonal) if causal else allowed
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+
+
+def _sees_itself_and_later(query, key, value, key_padding_mask, causal):
+    return _sees_later_ones(query, key, value, key_padding_mask, causal, diagonal=0)
+
+
+def _floats_never_causal(query, key, value, key_padding_mask, causal):
+    mask = (~key_padding_mask[:, None, None, :]).float()
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _padding_floats_never_causal(query, key, value, key_padding_mask, causal):
+    mask = key_padding_mask[:, None, None, :].float()
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def _padding_dropped(query, key, value, key_padding_mask, causal):
@@ -342,35 +501,52 @@ EXERCISES = [
                 _both_inverted,
                 "Exactly the wrong way round: `key_padding_mask` is True at *padding*, and a bool "
                 "`attn_mask` of `F.scaled_dot_product_attention` is True where to *attend*.",
+                (_flat_inverted, _inverted_floats),
             ),
             Misconception(
                 "the key padding mask is inverted",
                 _first_inverted,
                 "`nn.MultiheadAttention` ignores the keys where `key_padding_mask` is True, so it "
                 "must be True at padding.",
+                (_both_keep_flat,),
             ),
             Misconception(
                 "the SDPA mask is inverted",
                 _second_inverted,
                 "`F.scaled_dot_product_attention` attends to the keys where a bool `attn_mask` is "
                 "True: there it must be True at real steps.",
+                (_both_ignore_flat,),
             ),
             Misconception(
                 "floats are added",
                 _as_floats,
                 "The right places, but as floats: those are *added* to the scores. 1.0 makes a "
                 "key a little more likely, and hides nothing. Return bool.",
+                (_second_float,),
             ),
             Misconception(
                 "integers",
                 _as_integers,
                 "The right places, but as integers, which both functions refuse. Return bool.",
+                (_second_integer,),
+            ),
+            Misconception(
+                "handed on as it came",
+                _as_it_comes,
+                "Integers are refused by both functions; and `key_padding_mask` needs the opposite "
+                "polarity. Use `.bool()`, and `~` for one of the two.",
+            ),
+            Misconception(
+                "in the wrong order",
+                _swapped,
+                "Both are right: return the `key_padding_mask` first.",
             ),
             Misconception(
                 "~ on integers",
                 _tilde_on_integers,
                 "`~1` is -2 and `~0` is -1: both count as True, so every key would be ignored. Use "
                 "`.bool()` before `~`.",
+                (_no_bool,),
             ),
             Misconception(
                 "queries masked in place of keys",
@@ -423,29 +599,47 @@ EXERCISES = [
                 _transposed_mask,
                 "Transposing the mask stops the error, not the fault: the layer still takes the "
                 "sequences for steps. Use `batch_first=True`.",
+                (_transposed_mask_unfilled,),
+            ),
+            Misconception(
+                "the mask is inverted, and batch_first is missing",
+                _as_found_inverted,
+                "Two faults: `src_key_padding_mask` is True where to *ignore*, and the layer reads "
+                "(T, B, D) unless told `batch_first=True`.",
+                (_as_found_inverted_filled,),
             ),
             Misconception(
                 "the mask is inverted",
                 _encode_inverted,
                 "You ignore the real steps and attend to the padding: `src_key_padding_mask` is "
                 "True where to ignore. And a sequence without padding has nothing left at all.",
+                (_encode_inverted_unfilled,),
             ),
             Misconception(
                 "no mask",
                 _encode_unmasked,
                 "Without `src_key_padding_mask` each step attends to the padding too.",
+                (_encode_unmasked_unfilled,),
             ),
             Misconception(
                 "one pad too many",
                 _encode_one_too_many,
                 "Steps are counted from 0: the first pad of a sequence of 3 is step 3. Padding is "
                 "`steps >= lengths`, not `>`.",
+                (_encode_one_too_many_unfilled,),
             ),
             Misconception(
                 "a mask of floats",
                 _encode_floats,
-                "A float mask is added to the scores: 1.0 makes the padding *more* attractive. Use "
-                "bool.",
+                "A float mask is added to the scores: 1.0 makes a step *more* attractive, and "
+                "hides nothing. Use bool.",
+                (_encode_floats_unfilled, _encode_keep_floats),
+            ),
+            Misconception(
+                "the wrong side filled",
+                _wrong_side_filled,
+                "You filled the real steps and kept the padding: `masked_fill` fills where its "
+                "mask is True.",
             ),
             Misconception(
                 "padding left as it came out",
@@ -463,8 +657,8 @@ EXERCISES = [
             "Attention by hand: scores are `query` times `key`, divided by the square root of D; "
             "their softmax over the real keys weighs `value`. All three are (B, T, D), "
             "`keep_mask` (B, T) is True where a key is real. A sequence without any real key gets "
-            "zeros. No NaN anywhere, the gradients included. Without "
-            "`F.scaled_dot_product_attention`, please."
+            "zeros. No NaN anywhere, the gradients included. "
+            "(`F.scaled_dot_product_attention` does it all: try to do without.)"
         ),
         hints=(
             "The softmax of a row that is -inf throughout is NaN. Replacing the NaN afterwards "
@@ -484,17 +678,18 @@ EXERCISES = [
             Misconception(
                 "NaN swept away at the end",
                 _swept_away,
-                "The value is right, the gradient is not: `nan_to_num` sends back 0, and inside "
-                "the softmax 0 × NaN is NaN. Do not make the NaN in the first place.",
+                "The value is right, the gradient is not: what replaces the NaN sends back 0, and "
+                "on the way to `value` that 0 meets the NaN weights. Do not make the NaN at all.",
             ),
             Misconception(
                 "NaN swept away in the weights",
                 _swept_weights,
                 "The value is right, the gradient is not: it goes back through the softmax that "
-                "was NaN. Do not make the NaN in the first place.",
+                "was NaN, and an *added* -inf lets it pass on to the scores. `masked_fill` would "
+                "stop it; better not to make the NaN at all.",
             ),
             Misconception(
-                "the smallest number in place of -inf",
+                "a large negative number in place of -inf",
                 _smallest_number,
                 "No NaN; but where all keys are masked, all scores are now equal, and the row "
                 "attends to all its padding evenly. It should be 0.",
@@ -503,6 +698,24 @@ EXERCISES = [
                 "the mask is inverted",
                 _inverted_attention,
                 "You attend to the padding: `keep_mask` is True where a key is real.",
+                (_inverted_large, _inverted_swept, _inverted_after),
+            ),
+            Misconception(
+                "opened, and not closed again",
+                _opened_not_zeroed,
+                "No NaN; but an empty row now returns its first padded value. Set it to 0.",
+            ),
+            Misconception(
+                "no mask",
+                _unmasked_attention,
+                "Each query attends to the padded keys like any others: use `keep_mask`.",
+            ),
+            Misconception(
+                "scores of 0",
+                _scores_of_zero,
+                "A score of 0 is an ordinary score: its exponential is 1. Use `-torch.inf`, with "
+                "care for empty rows.",
+                (_ones_added,),
             ),
             Misconception(
                 "the mask is inverted, and NaN",
@@ -541,7 +754,8 @@ EXERCISES = [
         ),
         hints=(
             "Three masks: one keeps out the future, one the padding of the target, one the "
-            "padding of the memory. In `nn.Transformer*`, True means ignore in all three.",
+            "padding of the memory. In `nn.Transformer*`, True means ignore in all three. (One of "
+            "them the real steps could do without. Which?)",
             "`tgt_mask` is `torch.ones(L, L, dtype=torch.bool).triu(1)`; then "
             "`tgt_key_padding_mask` and `memory_key_padding_mask`.",
         ),
@@ -550,44 +764,71 @@ EXERCISES = [
         misconceptions=(
             Misconception(
                 "the memory's padding is seen",
-                _no_memory_mask,
+                _no_memory_mask[0],
                 "Without `memory_key_padding_mask`, each target step attends to the padding of its "
                 "source, so a translation depends on the other sources in the batch.",
+                _no_memory_mask[1:],
             ),
             Misconception(
                 "the target's mask on the memory",
-                _targets_mask,
+                _targets_mask[0],
                 "The memory has lengths of its own. The target's mask fits it only by chance, and "
                 "where L = S nothing complains.",
+                _targets_mask[1:],
             ),
             Misconception(
                 "the memory mask is inverted",
-                _inverted_memory,
+                _inverted_memory[0],
                 "You ignore the real steps of the memory: `memory_key_padding_mask` is True at "
                 "padding. And where nothing is padded, nothing is left.",
+                _inverted_memory[1:],
             ),
             Misconception(
-                "both masks are inverted",
-                _inverted_both,
+                "the target's padding mask is inverted",
+                _inverted_target[0],
+                "You ignore the real steps of the target: `tgt_key_padding_mask` is True at "
+                "padding.",
+                _inverted_target[1:],
+            ),
+            Misconception(
+                "both padding masks are inverted",
+                _inverted_both[0],
                 "Key padding masks are True at padding; you gave keep masks as they are.",
+                _inverted_both[1:],
+            ),
+            Misconception(
+                "all three masks are inverted",
+                _all_inverted[0],
+                "In `nn.Transformer*` True means ignore, in all three: padding, and the future.",
+                _all_inverted[1:],
             ),
             Misconception(
                 "the future is seen",
-                _sees_the_future,
+                _sees_the_future[0],
                 "Without a causal `tgt_mask` each step sees the later ones, which it is to "
                 "predict.",
+                _sees_the_future[1:],
             ),
             Misconception(
                 "the causal mask is inverted",
-                _sees_only_the_future,
+                _sees_only_the_future[0],
                 "In `nn.Transformer*` True means ignore: `tril()` hides the past, and the last "
                 "step has nothing left. `triu(1)` hides the future.",
+                _sees_only_the_future[1:],
+            ),
+            Misconception(
+                "no step sees itself",
+                _hides_itself[0],
+                "`triu()` hides the diagonal too, so the first step has nothing to attend to: "
+                "`triu(1)` begins one above it.",
+                _hides_itself[1:],
             ),
             Misconception(
                 "padding left as it came out",
                 _unfilled,
                 "The real steps are right. At the target's padding stand numbers that mean "
                 "nothing: fill them with 0.",
+                (_unfilled_without_own,),
             ),
         ),
     ),
@@ -616,16 +857,32 @@ EXERCISES = [
                 "bool mask is True.",
             ),
             Misconception(
+                "the mask is inverted, as it was found",
+                _as_found_never_causal,
+                "That is the fault itself: the mask goes through as it came, True = ignore, and "
+                "this function attends where a bool mask is True. And `causal` is not used.",
+                (_inverted_or_past,),
+            ),
+            Misconception(
                 "the padding mask is inverted",
                 _padding_inverted,
                 "You attend to the padding: `key_padding_mask` is True where to ignore, this "
                 "function's mask where to attend.",
+                (_as_found_is_causal,),
+            ),
+            Misconception(
+                "the causal mask is inverted",
+                _sees_later_ones,
+                "The padding is right. But here True means attend, so `triu` lets each step see "
+                "the future. Allowed is the past and itself: `tril()`.",
+                (_sees_itself_and_later,),
             ),
             Misconception(
                 "floats are added",
                 _added_floats,
                 "A float mask is added to the scores: 1.0 for real keys, 0.0 for padding hides "
                 "nothing. Leave it bool.",
+                (_floats_never_causal, _padding_floats_never_causal),
             ),
             Misconception(
                 "causal, and the padding forgotten",
@@ -641,7 +898,7 @@ EXERCISES = [
             Misconception(
                 "either in place of both",
                 _either,
-                "`|` allows what one of the masks allows. A key must be real *and* not later: `&`.",
+                "Allowed must be real *and* not later. Your mask allows what is one of the two.",
             ),
         ),
     ),

@@ -27,11 +27,13 @@ class Misconception:
         wrong: the wrong answer, a function with the arguments of the solution.
         say: what a good teacher would say; a sentence, or a function from the arguments of the
             smallest failing case to one.
+        also: other wrong answers with the same mistake in them, told by the same name.
     """
 
     name: str
     wrong: Callable
     say: str | Callable[..., str]
+    also: tuple[Callable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,10 @@ def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
     if not isinstance(value, Tensor) or not value.requires_grad:
         return None
     leaves = [one for one in arguments if isinstance(one, Tensor) and one.requires_grad]
-    return list(torch.autograd.grad(value.sum(), leaves, materialize_grads=True))
+    found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+    if all(one is None for one in found):
+        return None  # made from nothing that was given
+    return [torch.zeros_like(a) if g is None else g for g, a in zip(found, leaves, strict=True)]
 
 
 def _run(function: Callable, case: Case, gradients: bool = False) -> _Outcome:
@@ -317,7 +322,10 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         return Verdict("correct", f"{head}: correct, on {len(cases)} cases.")
     first = failing[0]
     for one in exercise.misconceptions:
-        if all(_alike(run(one.wrong, c), g) for c, g in zip(cases, given, strict=True)):
+        if any(
+            all(_alike(run(wrong, c), g) for c, g in zip(cases, given, strict=True))
+            for wrong in (one.wrong, *one.also)
+        ):
             say = one.say if isinstance(one.say, str) else one.say(*cases[first])
             return Verdict("misconception", f"{head}: {one.name}. {say}", one.name)
     case_text = _case_text(exercise, cases[first])
@@ -339,10 +347,8 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         wanted, got = expected[first].gradients, result.gradients
         text = "the value is right, but its gradient is not."
         if got is None:
-            text = (
-                "the value is right, but `backward()` on it would raise an error: it has lost its "
-            )
-            text += "connection to the arguments."
+            text = "the value is right, but it has lost its connection to the arguments: nothing "
+            text += "would be learned from it."
         shown = f"expected gradients: {_show(wanted)}\nyours: {_show(got)}"
         return Verdict("not equal", f"{head}: {text}\n{case_text}\n\n{shown}")
     return Verdict(

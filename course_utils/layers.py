@@ -1,0 +1,173 @@
+"""Layers that know where a sequence ends, and what they do to its length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from course_utils.checks import check_lengths, check_mask, check_same_count
+from course_utils.masks import lengths_to_keep_mask
+
+
+class AttentionPool(nn.Module):
+    """Average the steps of each sequence with learned weights, over real steps only (chapter 03).
+
+    Args:
+        size: H, the features of a step.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(size, 1)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Reduce time.
+
+        Args:
+            values: (B, T, H); what the padding holds does not matter.
+            lengths: (B,) integers, from 1 to T.
+        Returns:
+            (B, H).
+        Raises:
+            TypeError: `lengths` is no tensor of integers.
+            ValueError: their number is not B, or a length is not in 1..T.
+        """
+        check_lengths(lengths, values.shape[1])
+        check_same_count(lengths, len(values))
+        keep = lengths_to_keep_mask(lengths, values.shape[1])[..., None]
+        # Before the score and the sum alike: a weight of 0 does not stop a NaN.
+        values = values.masked_fill(~keep, 0)
+        weights = self.score(values).masked_fill(~keep, -torch.inf).softmax(dim=1)
+        return (weights * values).sum(dim=1)
+
+
+def sinusoids(num_steps: int, d_model: int) -> Tensor:
+    """Encode positions as sines and cosines, for any number of steps.
+
+    Source: Vaswani et al., https://arxiv.org/abs/1706.03762, section 3.5.
+
+    Args:
+        num_steps: T.
+        d_model: D, even.
+    Returns:
+        (T, D) float32.
+    Raises:
+        ValueError: `d_model` is odd.
+    """
+    if d_model % 2:
+        raise ValueError(f"d_model is {d_model}: give an even number, half sines, half cosines.")
+    rates = 10_000 ** (-torch.arange(0, d_model, 2) / d_model)
+    angles = torch.arange(num_steps)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def conv_lengths(
+    lengths: Tensor, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> Tensor:
+    """Say how many steps a convolution, or a pooling, makes of each sequence (chapter 05).
+
+    Source: the formula of `nn.Conv1d`,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html
+
+    Args:
+        lengths: (B,) integers.
+        kernel_size, stride, padding, dilation: of the layer, in steps.
+    Returns:
+        (B,) int64.
+    Raises:
+        TypeError: `lengths` is no tensor of integers.
+        ValueError: a sequence is too short to give a single step; in a padded batch nothing
+            else would tell.
+
+    >>> conv_lengths(torch.tensor([5, 6, 7]), kernel_size=3, stride=2).tolist()
+    [2, 2, 3]
+    """
+    check_lengths(lengths)
+    span = dilation * (kernel_size - 1) + 1
+    after = (lengths.long() + 2 * padding - span) // stride + 1
+    if (after < 1).any():
+        short = int((after < 1).nonzero()[0])
+        raise ValueError(
+            f"lengths[{short}] is {int(lengths[short])}, too short for a kernel that spans {span} "
+            f"steps with padding {padding}: drop that sequence, or pad by {(span + 1) // 2}."
+        )
+    return after
+
+
+class MaskedConv1d(nn.Module):
+    """A convolution over time of a padded batch that sees zeros where a sequence ends.
+
+    Alone, `nn.Conv1d` puts zeros beyond the end; here the padding is zero likewise, whatever the
+    layer before has written there.
+
+    Args:
+        in_channels, out_channels: features of a step, before and after.
+        kernel_size, stride, padding: as of `nn.Conv1d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, padding)
+        self.options = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+
+    def forward(self, padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve.
+
+        Args:
+            padded: (B, T, in_channels); what the padding holds does not matter.
+            lengths: (B,) integers, from 1 to T.
+        Returns:
+            (B, T', out_channels), and the lengths (B,) int64 in it.
+        Raises:
+            TypeError: `lengths` is no tensor of integers.
+            ValueError: their number is not B, a length is not in 1..T, or a sequence is too short.
+        """
+        check_lengths(lengths, padded.shape[1])
+        check_same_count(lengths, len(padded))
+        keep = lengths_to_keep_mask(lengths, padded.shape[1])[..., None]
+        convolved = self.conv(padded.masked_fill(~keep, 0).mT).mT
+        return convolved, conv_lengths(lengths, **self.options)
+
+
+class MaskedBatchNorm1d(nn.Module):
+    """Batch normalisation over real steps alone (chapter 05).
+
+    Its sequences still influence each other in training: that is what batch normalisation does.
+    Their padding does not.
+
+    Args:
+        num_features: D, the features of a step.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(num_features)
+
+    def forward(self, padded: Tensor, keep_mask: Tensor) -> Tensor:
+        """Normalise each feature.
+
+        Args:
+            padded: (B, T, D); what the padding holds does not matter.
+            keep_mask: (B, T) bool, True = real.
+        Returns:
+            (B, T, D), zeros at the padding.
+        Raises:
+            TypeError: `keep_mask` is not bool.
+            ValueError: it is not (B, T), or in training it has fewer than two real steps.
+        """
+        check_mask(keep_mask)
+        if padded.shape[:2] != keep_mask.shape:
+            raise ValueError(
+                f"keep_mask of shape {tuple(keep_mask.shape)} does not fit padded of shape "
+                f"{tuple(padded.shape)}: both must begin with the same (B, T)."
+            )
+        normed = torch.zeros_like(padded)
+        normed[keep_mask] = self.norm(padded[keep_mask])
+        return normed
