@@ -45,6 +45,7 @@ def effect_of_marking(attend: Attend) -> str:
     return effects[found]
 
 
+@torch.random.fork_rng(devices=[])
 def ways_to_mask() -> dict[tuple[str, str, str], Attend]:
     """Return the ways to give a mask to PyTorch's attention.
 
@@ -153,6 +154,7 @@ def paths_of_attention() -> dict[str, Callable[[], tuple[nn.Module, Callable]]]:
     }
 
 
+@torch.random.fork_rng(devices=[])
 def empty_row_outcomes(make: Callable[[], tuple[nn.Module, Callable]]) -> dict[str, str]:
     """Run a batch whose second sequence has no real step, and say what comes out for it.
 

@@ -63,11 +63,17 @@ def loss_explorer() -> Panel:
         now = dict(now)
         # The mask changes here alone: two quick clicks must not undo each other.
         mask = list(before["mask"])
-        if now["pick"]:
-            row, step = LETTERS.index(now["pick"][0]), int(now["pick"][1:])
+        row, step = (LETTERS.index(now["pick"][0]), int(now["pick"][1:])) if now["pick"] else (0, 0)
+        gone = step >= len(mask[row])  # a column that the slider has just taken away
+        # Moved before the page heard that the mask has become one's own: it still says "right".
+        stale = before["preset"] == own and now["added"] != before["added"]
+        now["pick"], picked = "", bool(now["pick"]) and not gone
+        if picked:
             flipped = "0" if mask[row][step] == "1" else "1"
             mask[row] = mask[row][:step] + flipped + mask[row][step + 1 :]
-            now["preset"], now["pick"] = own, ""
+            now["preset"] = own
+        elif stale:
+            now["preset"] = own
         elif now["preset"] != own:
             mask = preset(now["preset"], now["added"])
         T = max(_LENGTHS) + now["added"]
@@ -134,9 +140,10 @@ def attention_explorer(lengths: Sequence[int] = (6, 4, 2)) -> Panel:
     """
     if not 1 <= len(lengths) <= 3 or not all(length in range(1, 7) for length in lengths):
         raise ValueError(f"lengths is {list(lengths)}: give 1 to 3 lengths of 1..6.")
-    torch.manual_seed(2)
-    attention = torch.nn.MultiheadAttention(8, 1, batch_first=True)
-    x, counts = pad([torch.randn(length, 8) for length in lengths])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        attention = torch.nn.MultiheadAttention(8, 1, batch_first=True)
+        x, counts = pad([torch.randn(length, 8) for length in lengths])
     keep_mask = lengths_to_keep_mask(counts)
     future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
     masks = {

@@ -16,7 +16,8 @@ from course_utils.masks import lengths_to_keep_mask
 Model = Callable[[Tensor, Tensor], Tensor]
 
 
-def _relative(together: Tensor, alone: Tensor, scale: float) -> float:
+def relative_difference(together: Tensor, alone: Tensor, scale: float) -> float:
+    """Return the largest difference, divided by `scale`; inf for shapes or a NaN that differ."""
     if together.shape != alone.shape:
         return math.inf
     if alone.numel() == 0:
@@ -27,7 +28,8 @@ def _relative(together: Tensor, alone: Tensor, scale: float) -> float:
     return math.inf if math.isnan(difference) else difference / (scale or 1.0)
 
 
-def _largest(values: Sequence[Tensor]) -> float:
+def largest(values: Sequence[Tensor]) -> float:
+    """Return the largest absolute value that is finite, or 0."""
     finite = [value[value.isfinite()].abs() for value in values]
     return max((value.max().item() for value in finite if value.numel()), default=0.0)
 
@@ -101,12 +103,13 @@ def _rows(output: Tensor, lengths: Tensor, per_step: bool) -> list[Tensor]:
     return [row[:length] for row, length in zip(output, lengths.tolist(), strict=True)]
 
 
-def _fresh(model: Model) -> Model:
-    # Each run gets its own copy, so that none sees what another left, nor does the caller.
+def fresh_copy(model: Model) -> Model:
+    """Copy a module, so that no run sees what another left in it, nor does the caller."""
     return copy.deepcopy(model) if isinstance(model, nn.Module) else model
 
 
-def _gradients(model: Model, scalar: Tensor) -> dict[str, Tensor]:
+def gradients_of(model: Model, scalar: Tensor) -> dict[str, Tensor]:
+    """Return the gradient of `scalar` for each parameter by name; zeros where it has none."""
     named = dict(model.named_parameters()) if isinstance(model, nn.Module) else {}
     named = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
     if not named or not scalar.requires_grad:
@@ -160,31 +163,33 @@ def together_equals_alone(
     def run(indices: list[int], total_length: int | None) -> tuple[list[Tensor], Tensor, dict]:
         # inference_mode(False) turns gradients on, whatever the caller has turned off.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            one = _fresh(model)
+            one = fresh_copy(model)
             batch = pad([sequences[i] for i in indices], total_length=total_length)
             rows = _rows(one(*batch), batch[1], per_step)
             losses = [loss(row, i) for row, i in zip(rows, indices, strict=True)]
             if not all(isinstance(value, Tensor) and value.numel() == 1 for value in losses):
                 raise ValueError("loss must return a tensor of one number: take its mean().")
             scalar = torch.stack([value.reshape(()) for value in losses]).sum() / len(sequences)
-            gradients = _gradients(one, scalar)
+            gradients = gradients_of(one, scalar)
         return [row.detach() for row in rows], scalar.detach(), gradients
 
     rows, scalar, batched = run(list(range(len(sequences))), longest + extra_padding)
     alone = [run([index], None) for index in range(len(sequences))]
-    scale = _largest([row for one in alone for row in one[0]])
+    scale = largest([row for one in alone for row in one[0]])
     summed = {name: sum(one[2][name] for one in alone) for name in batched}
     # Rounding leaves noise where a gradient should be 0; relative to itself, noise always differs.
-    least = _largest(list(summed.values())) / 100
+    least = largest(list(summed.values())) / 100
     gradients = {
-        name: _relative(batched[name], one, max(_largest([one]), least))
+        name: relative_difference(batched[name], one, max(largest([one]), least))
         for name, one in summed.items()
     }
     loss_alone = torch.stack([one[1] for one in alone]).sum()
     return Report(
         lengths=[len(sequence) for sequence in sequences],
-        outputs=[_relative(row, one[0][0], scale) for row, one in zip(rows, alone, strict=True)],
-        loss=_relative(scalar, loss_alone, _largest([loss_alone])),
+        outputs=[
+            relative_difference(row, one[0][0], scale) for row, one in zip(rows, alone, strict=True)
+        ],
+        loss=relative_difference(scalar, loss_alone, largest([loss_alone])),
         gradients=gradients,
         tolerance=tolerance,
     )
@@ -227,10 +232,10 @@ def leak_map(
     def run(padding_value: float) -> list[Tensor]:
         padded, lengths = pad(sequences, padding_value=padding_value)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            return _rows(_fresh(model)(padded, lengths), lengths, per_step)
+            return _rows(fresh_copy(model)(padded, lengths), lengths, per_step)
 
     before, after = run(0.0), run(value)
-    scale = _largest(before) or 1.0
+    scale = largest(before) or 1.0
 
     def changed(one: Tensor, other: Tensor) -> Tensor:
         same = torch.isclose(one, other, rtol=0, atol=tolerance * scale, equal_nan=True)

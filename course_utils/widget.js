@@ -5,6 +5,8 @@ function build(spec, id) {
   const input = document.createElement(spec.options ? "select" : "input");
   if (spec.options) {
     for (const option of spec.options) input.add(new Option(option, option));
+  } else if (spec.check) {
+    input.type = "checkbox";
   } else {
     input.type = "range";
     Object.assign(input, { min: spec.min, max: spec.max, step: spec.step });
@@ -65,15 +67,17 @@ export default {
       const output = (shown[spec.name] = document.createElement("output"));
       output.htmlFor = id;
       if (!spec.unit) output.className = "vl-bare";
+      if (spec.options || spec.check) output.hidden = true;
       input.addEventListener("input", () => {
-        const value = spec.options ? input.value : Number(input.value);
+        const value = spec.options ? input.value : spec.check ? input.checked : Number(input.value);
         // A slider moves on from the cell that was picked; a choice keeps it.
         const picked = !spec.options && "pick" in model.get("values") ? { pick: "" } : {};
         change({ [spec.name]: value, ...picked });
       });
       const group = document.createElement("div");
       if (spec.small) group.className = "vl-small";
-      group.append(label, input, output);
+      if (spec.check) group.append(input, label);
+      else group.append(label, input, output);
       bar.append(group);
     }
 
@@ -99,11 +103,16 @@ export default {
         again.focus();
       }
     };
+    const pick = (cell) => {
+      change({ pick: cell.dataset.pick });
+      // A switch is pressed, not chosen: the next message must not press it again.
+      if ("toggle" in cell.dataset) model.set("values", { ...model.get("values"), pick: "" });
+    };
     stage.addEventListener("click", (event) => {
       const cell = event.target.closest("[data-pick]");
       if (!cell) return;
       cell.focus();
-      change({ pick: cell.dataset.pick });
+      pick(cell);
     });
     stage.addEventListener("keydown", (event) => {
       const cell = event.target.closest("[data-pick]");
@@ -116,14 +125,18 @@ export default {
       next.focus();
       // A cell that is switched on and off must not be switched by walking over it.
       if (arrow && "toggle" in next.dataset) stop(next);
-      else change({ pick: next.dataset.pick });
+      else pick(next);
     });
     const follow = () => {
       const values = model.get("values");
       for (const spec of model.get("controls")) {
-        if (!spec.options) Object.assign(inputs[spec.name], { min: spec.min, max: spec.max });
-        inputs[spec.name].value = values[spec.name];
-        shown[spec.name].textContent = spec.options ? "" : `${values[spec.name]} ${spec.unit}`;
+        const input = inputs[spec.name];
+        if (spec.check) input.checked = values[spec.name];
+        else input.value = values[spec.name];
+        if (spec.options || spec.check) continue;
+        // The ends may move with the values, and an input keeps no value beyond them.
+        Object.assign(input, { min: spec.min, max: spec.max, value: values[spec.name] });
+        shown[spec.name].textContent = `${values[spec.name]} ${spec.unit}`;
       }
       if (frame()) redraw();
     };

@@ -28,9 +28,9 @@ class Panel(anywidget.AnyWidget):
 
     Args:
         draw: `draw(**values)` gives the picture and a sentence under it.
-        controls: dicts with `name`, `label` and either `options` (a list of strings) or
-            `min`, `max`, `step` and `unit`, perhaps `small`; or a function from the values to
-            such a list.
+        controls: dicts with `name`, `label` and either `options` (a list of strings), or
+            `check` (a truth value to tick), or `min`, `max`, `step` and `unit`, perhaps `small`;
+            or a function from the values to such a list.
         values: name -> first value. The value "pick" is the name of the picked cell, if the
             picture has cells to pick.
         positions: values to draw beforehand, so that those positions need no kernel.

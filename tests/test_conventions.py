@@ -78,7 +78,6 @@ def test_each_way_to_mask_does_what_torch_documents():
     assert {way: effect_of_marking(attend) for way, attend in ways_to_mask().items()} == EFFECTS
 
 
-@pytest.mark.xfail(strict=True, reason="torch.manual_seed(0) is called, and the state not put back")
 @pytest.mark.parametrize(
     "function", [ways_to_mask, lambda: empty_row_outcomes(paths_of_attention()[SDPA])]
 )

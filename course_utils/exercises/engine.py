@@ -168,6 +168,8 @@ def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
     if not isinstance(value, Tensor) or not value.requires_grad:
         return None
     leaves = [one for one in arguments if isinstance(one, Tensor) and one.requires_grad]
+    if not leaves:
+        return None
     found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
     if all(one is None for one in found):
         return None  # made from nothing that was given
@@ -206,6 +208,11 @@ def _is_number(value: object) -> bool:
 
 def _difference(value: object, expected: object) -> str:
     """Say how a value differs from the expected one; nothing where it does not."""
+    if isinstance(value, Tensor) and (
+        value.device.type == "meta" or value.layout != torch.strided or value.is_complex()
+    ):
+        kind = f"{value.dtype}, {value.layout}, on {value.device}"
+        return f"returned a tensor of a kind that is not expected: {kind}."
     if isinstance(expected, (tuple, list)):
         if not isinstance(value, (tuple, list)) or len(value) != len(expected):
             return f"returned {_kind(value)}, where {len(expected)} values are expected."
