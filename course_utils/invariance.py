@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,10 @@ class Finding:
         if not self.differences:
             return f"{self.question:26s} ok"
         worst = sorted(self.differences, key=self.differences.get, reverse=True)[:3]
-        shown = ", ".join(f"{one} by {100 * self.differences[one]:.2g}%" for one in worst)
+        sizes = [self.differences[one] for one in worst]
+        # inf stands for NaN, or for another shape: no share of anything.
+        sizes = ["entirely" if math.isinf(size) else f"by {100 * size:.2g}%" for size in sizes]
+        shown = ", ".join(f"{one} {size}" for one, size in zip(worst, sizes, strict=True))
         more = f" and {len(self.differences) - 3} more" if len(self.differences) > 3 else ""
         what = "samples" if isinstance(worst[0], int) else "gradients of"
         return f"{self.question:26s} DIFFERS: {what} {shown}{more}"

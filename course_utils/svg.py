@@ -132,6 +132,13 @@ class Canvas:
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{cls}"/>'
         )
 
+    def stroke(self, x1: float, y1: float, x2: float, y2: float, paint: str) -> None:
+        """Add a coloured line, a piece of a curve."""
+        self.parts.append(
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{paint}" '
+            'stroke-width="2.5"/>'
+        )
+
     def picture(self, alt: str) -> Picture:
         """Finish: the SVG picture, which says `alt` to whoever does not see it."""
         body = "".join(self.parts)

@@ -84,6 +84,7 @@ def fit(
     learning_rate: float = 1e-2,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     seed: int = 0,
+    on_epoch: Callable[[list[float]], None] | None = None,
 ) -> list[float]:
     """Train a model on padded batches, shuffled anew each epoch, with Adam.
 
@@ -96,6 +97,7 @@ def fit(
         learning_rate: Adam's step size.
         loss: `loss(output, labels)` gives the scalar to minimise.
         seed: of the order of the batches; the caller seeds the weights.
+        on_epoch: called after each epoch with the mean losses so far.
     Returns:
         the mean loss of each epoch.
     Raises:
@@ -129,6 +131,8 @@ def fit(
                 optimizer.step()
                 total += value.item() * len(targets)
             history.append(total / len(sequences))
+            if on_epoch:
+                on_epoch(history)
     model.eval()
     return history
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from course_utils.exercises import chapter_00, chapter_01, chapter_02, chapter_03, chapter_04
+from course_utils.exercises import (
+    chapter_00,
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+)
 from course_utils.exercises.engine import Card, Exercise, Verdict, judge
 
 EXERCISES: dict[str, Exercise] = {
     one.id: one
-    for chapter in (chapter_00, chapter_01, chapter_02, chapter_03, chapter_04)
+    for chapter in (chapter_00, chapter_01, chapter_02, chapter_03, chapter_04, chapter_05)
     for one in chapter.EXERCISES
 }
 
