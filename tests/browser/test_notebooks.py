@@ -16,6 +16,8 @@ from course_utils.batching import pad
 from course_utils.data import japanese_vowels, python_docs_paragraphs
 from course_utils.exercises import EXERCISES
 from course_utils.mask_widgets import attention_explorer, loss_explorer
+from course_utils.trace_widgets import trace_explorer
+from course_utils.tracing import FAULTS
 from course_utils.widgets import padding_explorer
 
 from .conftest import ROOT
@@ -397,6 +399,50 @@ def test_chapter_04_attention_under_a_mask(ran, baseline):
     print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
 
 
+def test_chapter_05_shape_tracer_and_curves(ran, baseline):
+    notebook = ran("05_hybrid_models.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panels = notebook.root.locator(".vl-panel")
+    expect(panels).to_have_count(2)
+    panel, curves = panels.nth(0), panels.nth(1)
+    twin = trace_explorer()
+
+    def shows(**changed: object) -> None:
+        twin.values = twin.values | changed
+        expect(panel.locator(".vl-stage svg")).to_have_attribute("aria-label", twin.picture.alt)
+        expect(panel.locator(".vl-words")).to_have_text(twin.words)
+
+    shows()
+    notebook.screenshot(panel, "05_tracer_right")
+    slider = panel.get_by_role("slider", name="Columns of padding added")
+    for fault, label in FAULTS.items():
+        box = panel.get_by_role("checkbox", name=label, exact=True)
+        box.check()
+        shows(**{fault: True})
+        slider.focus()
+        page.keyboard.press("End")
+        shows(added=8)
+        notebook.screenshot(panel, f"05_tracer_{fault}")
+        page.keyboard.press("Home")
+        shows(added=0)
+        box.focus()
+        page.keyboard.press("Space")
+        shows(**{fault: False})
+    for fault in ("no_total_length", "no_batch_first"):
+        panel.get_by_label(FAULTS[fault], exact=True).click()
+        shows(**{fault: True})
+    set_by_mouse(notebook, slider, 0.5)
+    shows(added=4)
+    label = curves.locator(".vl-stage svg").get_attribute("aria-label")
+    losses = [float(one) for one in re.findall(r"\d\.\d+", label)]
+    assert len(losses) == 3 and all(0 < loss < 0.2 for loss in losses), label
+    notebook.screenshot(curves, "05_curves")
+    found = notebook.delays(slider, panel.locator(".vl-stage"), KEYS)
+    print(f"\n05 shape tracer, drawn by the kernel: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
 def test_the_cheat_sheet_opens_from_its_chapter_and_prints_on_one_page(ran, browser):
     page = browser.new_page()
     page.goto((ROOT / "notebooks" / "masks_cheat_sheet.html").as_uri())
@@ -477,6 +523,7 @@ def test_dark_theme(ran):
         notebook.menu("Settings", "Theme", "JupyterLab Dark")
         page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
         panel = notebook.root.locator(".vl-panel").first
+        panel.scroll_into_view_if_needed()
         paper = panel.locator(".paper").first.evaluate("(one) => getComputedStyle(one).fill")
         ink = panel.locator("text.title").first.evaluate("(one) => getComputedStyle(one).fill")
         assert paper == "rgb(28, 33, 40)" and ink == "rgb(230, 237, 243)"
