@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from course_utils.oracle import fresh_copy, gradients_of, largest, relative_difference
 
@@ -20,7 +21,7 @@ class Finding:
     Attributes:
         question: what was changed.
         differences: sample, or name of a parameter -> the relative difference, of those that
-            differ.
+            differ; inf for NaN on one side, or another shape.
         trouble: why it could not be answered, or the error that was raised; empty where it was.
         tried: whether the question was put at all.
     """
@@ -36,23 +37,26 @@ class Finding:
     def __str__(self) -> str:
         if not self.tried:
             return f"{self.question:26s} not tried: {self.trouble}"
-        if self.trouble:
-            return f"{self.question:26s} RAISES {self.trouble}"
         if not self.differences:
-            return f"{self.question:26s} ok"
+            return f"{self.question:26s} {'RAISES ' + self.trouble if self.trouble else 'ok'}"
         worst = sorted(self.differences, key=self.differences.get, reverse=True)[:3]
-        sizes = [self.differences[one] for one in worst]
-        # inf stands for NaN, or for another shape: no share of anything.
-        sizes = ["entirely" if math.isinf(size) else f"by {100 * size:.2g}%" for size in sizes]
-        shown = ", ".join(f"{one} {size}" for one, size in zip(worst, sizes, strict=True))
+        shown = ", ".join(f"{one} {_share(self.differences[one])}" for one in worst)
         more = f" and {len(self.differences) - 3} more" if len(self.differences) > 3 else ""
         what = "samples" if isinstance(worst[0], int) else "gradients of"
-        return f"{self.question:26s} DIFFERS: {what} {shown}{more}"
+        note = f" ({self.trouble})" if self.trouble else ""
+        return f"{self.question:26s} DIFFERS: {what} {shown}{more}{note}"
+
+
+def _share(difference: float) -> str:
+    if math.isinf(difference):
+        return "entirely"
+    percent = 100 * difference
+    return f"by {percent:.0f}%" if percent >= 10 else f"by {percent:.2g}%"
 
 
 @dataclass(frozen=True)
 class InvarianceReport:
-    """What `batch_invariance` found. True in an `if` where nothing changes the answer.
+    """What `batch_invariance` found. True in an `if` where nothing that was tried changes anything.
 
     Attributes:
         findings: one for each question.
@@ -69,7 +73,9 @@ class InvarianceReport:
 
     def __str__(self) -> str:
         verdict = "does not change" if self else "CHANGES"
-        head = f"the batch {verdict} the answer ({self.count} samples, {self.mode} mode)"
+        untried = sum(not finding.tried for finding in self.findings)
+        left = f", {untried} of {len(self.findings)} questions not tried" if untried else ""
+        head = f"the batch {verdict} the answer ({self.count} samples, {self.mode} mode{left})"
         return "\n  ".join([head, *map(str, self.findings)])
 
     __repr__ = __str__
@@ -78,18 +84,42 @@ class InvarianceReport:
 def _call(model: Callable, batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
-    return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
+    spread = isinstance(batch, (tuple, list)) and not isinstance(batch, PackedSequence)
+    return model(*batch) if spread else model(batch)
 
 
 def _widen(batch: Any, steps: int, value: float) -> Any:
-    """Add columns to `(padded, ...)`; None where the batch is not of that kind."""
-    if not isinstance(batch, (tuple, list)) or not isinstance(batch[0], Tensor):
+    """Add columns to `(padded, lengths, ...)`; None where the batch is not of that kind."""
+    if not isinstance(batch, (tuple, list)) or isinstance(batch, PackedSequence):
         return None
-    padded = batch[0]
-    if padded.ndim < 2 or not padded.is_floating_point():
+    padded, lengths = batch[0], batch[1] if len(batch) > 1 else None
+    if not all(isinstance(one, Tensor) for one in (padded, lengths)):
+        return None
+    if padded.ndim < 2 or not padded.is_floating_point() or lengths.shape != padded.shape[:1]:
         return None
     columns = padded.new_full((padded.shape[0], steps, *padded.shape[2:]), value)
     return (torch.cat([padded, columns], dim=1), *batch[1:])
+
+
+def _rows(output: Any, count: int) -> list[Tensor]:
+    """Check that a model gave a row of floats for each sample, and return them."""
+    if isinstance(output, Mapping):
+        raise TypeError(
+            f"model returned {', '.join(map(str, output))}: say which, "
+            "run=lambda model, batch: model(**batch)[...]."
+        )
+    rows = list(output)
+    if len(rows) != count or not all(isinstance(row, Tensor) for row in rows):
+        samples = "1 sample" if count == 1 else f"{count} samples"
+        hint = "does it squeeze a dimension away?" if count == 1 else "say which with run=."
+        if isinstance(output, (tuple, list)):
+            hint = "say which part with run=lambda model, batch: model(*batch)[0]."
+        raise ValueError(f"model gave {len(rows)} rows for {samples}: {hint}")
+    if not all(row.is_floating_point() for row in rows):
+        raise TypeError(
+            f"model gave {rows[0].dtype}: return floating point, the logits before an argmax."
+        )
+    return rows
 
 
 def batch_invariance(
@@ -112,20 +142,21 @@ def batch_invariance(
     Args:
         model: any module or function.
         samples: N of them, at least 2, of different lengths and in no order; 4 or more find more.
-        collate: makes a batch of a list of samples, as a DataLoader's `collate_fn`.
+        collate: makes a batch of a list of samples, as a DataLoader's `collate_fn`; it must keep
+            their order.
         run: `run(model, batch)` gives one row a sample: a tensor (B, ...), or B tensors with
             nothing at padding. Where not given: `model(*batch)`, `model(**batch)` or
             `model(batch)`, by what `collate` returns.
         loss: `loss(row, sample)` gives a sample's scalar loss; the mean of its squares where None.
         more_padding: `more_padding(batch, steps, value)` gives the batch with so many more columns
             of padding, or None if it cannot. Where not given, it can if the batch is
-            `(padded, ...)` with padded (B, T, ...) of floats.
+            `(padded, lengths, ...)` with padded (B, T, ...) of floats and lengths (B,).
         tolerance: the largest difference that counts as none, relative to the largest value.
     Returns:
-        InvarianceReport: true where nothing differs; printed, a line a question.
+        InvarianceReport: true where nothing that was tried differs; printed, a line a question.
     Raises:
-        ValueError: there are fewer than 2 samples, or the whole batch does not give a row for
-            each of them.
+        TypeError, ValueError: there are fewer than 2 samples, or the whole batch does not give a
+            row of floats for each of them, all finite; the message says what to do.
     """
     samples = list(samples)
     if len(samples) < 2:
@@ -133,39 +164,66 @@ def batch_invariance(
     loss = loss or (lambda row, sample: row.square().mean())
     everyone = list(range(len(samples)))
 
-    def rows_of(indices: list[int], steps: int = 0, value: float = 0.0) -> tuple[Callable, list]:
+    def rows_of(
+        indices: list[int], steps: int = 0, value: float = 0.0, seed: int | None = None
+    ) -> tuple[Callable, list[Tensor]]:
         batch = collate([samples[index] for index in indices])
         batch = more_padding(batch, steps, value) if steps else batch
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            if seed is not None:
+                torch.manual_seed(seed)
             one = fresh_copy(model)
-            rows = list(run(one, batch))
-        if len(rows) != len(indices):
-            raise ValueError(
-                f"run gave {len(rows)} rows for a batch of {len(indices)} samples: it must return "
-                "one for each."
-            )
-        return one, rows
+            return one, _rows(run(one, batch), len(indices))
 
     def gradients(indices: list[int], steps: int = 0) -> dict[str, Tensor]:
         one, rows = rows_of(indices, steps)
         parts = [loss(row, samples[index]) for row, index in zip(rows, indices, strict=True)]
         return gradients_of(one, torch.stack([part.reshape(()) for part in parts]).sum())
 
-    _, expected = rows_of(everyone)
-    scale = largest([row.detach() for row in expected])
-    can_widen = more_padding(collate(samples), 1, 0.0) is not None
+    try:
+        expected = [row.detach() for row in rows_of(everyone)[1]]
+    except TypeError as error:
+        if run is _call and "argument" in str(error):
+            error.add_note(
+                "The whole batch was given to the model. If it holds more, labels for example, "
+                "give run=lambda model, batch: model(*batch[:2])."
+            )
+        raise
+    if not all(row.isfinite().all() for row in expected):
+        raise ValueError("model gave NaN or inf for the whole batch: mend that first.")
+    scale = largest(expected)
+    # The default may not know the batch's kind; one's own must.
+    try:
+        can_widen = more_padding(collate(samples), 1, 0.0) is not None
+        if can_widen and more_padding is _widen:
+            rows_of(everyone, 1)
+    except Exception:
+        if more_padding is not _widen:
+            raise
+        can_widen = False
 
-    def compare(groups: list[list[int]], steps: int = 0, value: float = 0.0) -> dict[int, float]:
-        found = {}
+    def compare(
+        groups: list[list[int]], steps: int = 0, value: float = 0.0, seed: int | None = None
+    ) -> Finding:
+        found, note = {}, ""
         for indices in groups:
-            for index, row in zip(indices, rows_of(indices, steps, value)[1], strict=True):
-                difference = relative_difference(row.detach(), expected[index].detach(), scale)
-                found[index] = max(difference, found.get(index, 0.0))
-        return {index: difference for index, difference in found.items() if difference > tolerance}
+            for index, row in zip(indices, rows_of(indices, steps, value, seed)[1], strict=True):
+                truth = expected[index]
+                if row.shape != truth.shape:
+                    note = (
+                        f"shape {tuple(row.shape)} where it was {tuple(truth.shape)}: if that is "
+                    )
+                    note += "padding, cut it off in run="
+                found[index] = max(
+                    relative_difference(row.detach(), truth, scale), found.get(index, 0.0)
+                )
+        return Finding("", {index: d for index, d in found.items() if d > tolerance}, note)
 
-    def compare_gradients() -> dict[str, float]:
+    def compare_gradients() -> Finding:
         parts = [gradients([index]) for index in everyone]
         alone = {name: sum(part[name] for part in parts) for name in parts[0]}
+        if not any(one.any() for one in alone.values()):
+            return Finding("", {}, "no parameter has a gradient", tried=False)
         least = largest(list(alone.values())) / 100  # as in the oracle: rounding noise is no fault
         found = {}
         for together in (gradients(everyone), *([gradients(everyone, 7)] if can_widen else [])):
@@ -173,26 +231,38 @@ def batch_invariance(
                 size = max(largest([one]), least)
                 difference = relative_difference(together[name], one, size)
                 found[name] = max(difference, found.get(name, 0.0))
-        return {name: difference for name, difference in found.items() if difference > tolerance}
+        return Finding("", {name: d for name, d in found.items() if d > tolerance})
 
+    def ask(question: str, answer: Callable[[], Finding]) -> Finding:
+        if "padding" in question and not can_widen:
+            why = "give more_padding, which adds columns to your batch"
+            return Finding(question, {}, why, tried=False)
+        try:
+            found = answer()
+        except Exception as error:
+            return Finding(question, {}, f"{type(error).__name__}: {error}")
+        return Finding(question, found.differences, found.trouble, found.tried)
+
+    def widened() -> Finding:
+        few, many = compare([everyone], 1), compare([everyone], 20)
+        both = few.differences | many.differences
+        worst = {i: max(few.differences.get(i, 0), many.differences.get(i, 0)) for i in both}
+        return Finding("", worst, few.trouble or many.trouble)
+
+    training = "training" if isinstance(model, nn.Module) and model.training else "evaluation"
+    again = ask("the same batch again", lambda: compare([everyone], seed=1))
+    if again.differences:
+        why = "The model is random: set dropout to 0, and ask again"
+        findings = (Finding(again.question, again.differences, why),)
+        return InvarianceReport(findings, training, len(samples))
     questions = {
         "alone": lambda: compare([[index] for index in everyone]),
         "other batch mates": lambda: compare([everyone[::2], everyone[1::2]]),
         # Rotated, for turning round is its own inverse: a fault could undo itself.
         "another order": lambda: compare([everyone[1:] + everyone[:1]]),
-        "more padding": lambda: compare([everyone], 1) | compare([everyone], 20),
+        "more padding": widened,
         "NaN in that padding": lambda: compare([everyone], 3, float("nan")),
         "gradients": compare_gradients,
     }
-    findings = []
-    for question, ask in questions.items():
-        if "padding" in question and not can_widen:
-            why = "give more_padding, which adds columns to your batch"
-            findings.append(Finding(question, {}, why, tried=False))
-            continue
-        try:
-            findings.append(Finding(question, ask()))
-        except Exception as error:
-            findings.append(Finding(question, {}, f"{type(error).__name__}: {error}"))
-    training = isinstance(model, nn.Module) and model.training
-    return InvarianceReport(tuple(findings), "training" if training else "evaluation", len(samples))
+    findings = tuple(ask(question, answer) for question, answer in questions.items())
+    return InvarianceReport(findings, training, len(samples))

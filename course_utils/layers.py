@@ -64,7 +64,7 @@ def sinusoids(num_steps: int, d_model: int) -> Tensor:
 def conv_lengths(
     lengths: Tensor, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
-    """Say how many steps a convolution, or a pooling, makes of each sequence (chapter 05).
+    """Say how many steps a convolution makes of each sequence, or a pooling that rounds down.
 
     Source: the formula of `nn.Conv1d`,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html
@@ -76,20 +76,26 @@ def conv_lengths(
         (B,) int64.
     Raises:
         TypeError: `lengths` is no tensor of integers.
-        ValueError: a sequence is too short to give a single step; in a padded batch nothing
-            else would tell.
+        ValueError: `kernel_size`, `stride` or `dilation` is no whole number of at least 1, or
+            `padding` of at least 0; or a sequence is too short to give a single step, which in a
+            padded batch nothing else would tell.
 
     >>> conv_lengths(torch.tensor([5, 6, 7]), kernel_size=3, stride=2).tolist()
     [2, 2, 3]
     """
     check_lengths(lengths)
+    options = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    for name, value in (options | {"padding": padding}).items():
+        least = 0 if name == "padding" else 1
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}.")
     span = dilation * (kernel_size - 1) + 1
     after = (lengths.long() + 2 * padding - span) // stride + 1
     if (after < 1).any():
         short = int((after < 1).nonzero()[0])
         raise ValueError(
             f"lengths[{short}] is {int(lengths[short])}, too short for a kernel that spans {span} "
-            f"steps with padding {padding}: drop that sequence, or pad by {(span + 1) // 2}."
+            f"steps with padding {padding}: drop that sequence, or give the layer more padding."
         )
     return after
 
@@ -114,6 +120,7 @@ class MaskedConv1d(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
+        conv_lengths(torch.tensor([kernel_size]), kernel_size, stride, padding)  # refuses options
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, padding)
         self.options = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
 
@@ -124,7 +131,8 @@ class MaskedConv1d(nn.Module):
             padded: (B, T, in_channels); what the padding holds does not matter.
             lengths: (B,) integers, from 1 to T.
         Returns:
-            (B, T', out_channels), and the lengths (B,) int64 in it.
+            (B, T', out_channels), with numbers of no meaning at the padding, and the lengths (B,)
+            int64 in it.
         Raises:
             TypeError: `lengths` is no tensor of integers.
             ValueError: their number is not B, a length is not in 1..T, or a sequence is too short.
@@ -163,6 +171,11 @@ class MaskedBatchNorm1d(nn.Module):
             ValueError: it is not (B, T), or in training it has fewer than two real steps.
         """
         check_mask(keep_mask)
+        if self.training and int(keep_mask.sum()) < 2:
+            raise ValueError(
+                f"keep_mask has {int(keep_mask.sum())} real step in all, but a variance needs two: "
+                "use a larger batch, or eval()."
+            )
         if padded.shape[:2] != keep_mask.shape:
             raise ValueError(
                 f"keep_mask of shape {tuple(keep_mask.shape)} does not fit padded of shape "

@@ -37,7 +37,7 @@ def accuracy_dots(
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.axhline(len(measured) - 0.5, color="#b4bac2", linewidth=1)
-    axis.set(xlabel="accuracy on the 370 test utterances, percent")
+    axis.set(xlabel="test accuracy, percent")
     axis.grid(axis="x", alpha=0.4)
     return figure(fig, alt)
 

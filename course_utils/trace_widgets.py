@@ -40,7 +40,7 @@ def trace_explorer(lengths: Sequence[int] = (7, 5, 3, 2)) -> Panel:
             words += " The fault is still there: it is hidden by this batch." if faults else ""
         else:
             who = ", ".join(LETTERS[row] for row in stages[-1].differs)
-            words = f"No error, no warning from torch, and a wrong answer for {who}. "
+            words = f"No error, and a wrong answer for {who}. "
             words += f"It begins in: {broken.name}."
         if warned:
             words += f" Lengths, mask and shape disagree first at: {warned.name}."

@@ -111,7 +111,7 @@ def page() -> str:
     outcomes = []
     for name, make in paths_of_attention().items():
         found = empty_row_outcomes(make)
-        outcomes.append((escape(name), *(found[mode] for mode in modes)))
+        outcomes.append((escape(name).replace("-inf", "−inf"), *(found[mode] for mode in modes)))
     heads = ["function", "argument", "mark", "the marked step is", "so give"]
     recipes = "\n".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in RECIPES.items())
     version = torch.__version__.partition("+")[0]
@@ -133,7 +133,8 @@ see whether the output notices.</p>
 {recipes}
 </dl>
 <footer>Both tables were made by running torch {version} on a CPU. From the course
-<em>Variable-Length Batches in PyTorch</em>, chapters 03 and 04. CC BY 4.0.</footer>
+<em>Variable-Length Batches in PyTorch</em>, chapters 03 and 04; terms are in its glossary. SDPA is
+<code>F.scaled_dot_product_attention</code>. CC BY 4.0.</footer>
 </body>
 </html>
 """

@@ -7,6 +7,7 @@ its own name. One line an exercise.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable
 
 from course_utils.exercises import EXERCISES
@@ -33,7 +34,9 @@ def faults(one: Exercise) -> list[str]:
         found.append("fewer than three misconceptions")
     for misconception in one.misconceptions:
         for number, wrong in enumerate((misconception.wrong, *misconception.also)):
-            told = judge(one, wrong)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a wrong answer may well make torch warn
+                told = judge(one, wrong)
             if told.name != misconception.name:
                 which = f"{misconception.name!r}" + (f", variant {number}," if number else "")
                 found.append(f"{which} is told as {told.name or told.kind!r}")

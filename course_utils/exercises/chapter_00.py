@@ -221,8 +221,9 @@ EXERCISES = [
         title="The read-out that survives",
         minutes=5,
         task=(
-            "`output` is what a forward LSTM gave for a padded batch, of shape (B, T, H), and "
-            "`lengths` (B,) says how many steps of each row are real. Return (B, H): each "
+            "`output` is what a forward LSTM gave for a padded batch, of shape (B, T, H), with H "
+            "numbers per step, and `lengths` (B,) says how many steps of each row are real. Return "
+            "(B, H): each "
             "sequence's output at its own last real step. A forward LSTM has not met the padding "
             "there yet."
         ),

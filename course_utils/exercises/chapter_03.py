@@ -500,7 +500,7 @@ EXERCISES = [
     ),
     Exercise(
         id="03.2",
-        title="The mean over real steps",
+        title="The loss over real steps",
         minutes=8,
         task=(
             "Return the mean cross-entropy over all real steps of the batch, one number. `logits` "

@@ -53,8 +53,12 @@ def _hybrid(
         output, _ = lstm(padded)
     cut = output.shape[1] if width == "cut" else padded.shape[1]
     padding = torch.arange(cut) >= lengths[:, None]
+    late = torch.arange(cut) > lengths[:, None]
     hide = {"padding": padding, "inverted": ~padding, "none": None, "floats": padding.float()}
+    hide |= {"late": late, "transposed": padding.T}
     output = layer(output, src_key_padding_mask=hide[mask])
+    if fill == "inverted":
+        return output.masked_fill(~padding[..., None], 0)
     return output.masked_fill(padding[..., None], 0) if fill else output
 
 
@@ -77,7 +81,17 @@ _cut_mask = _variant(width="cut")
 _no_mask = _variant(mask="none")
 _inverted_mask = _variant(mask="inverted")
 _float_mask = _variant(mask="floats")
-_never_packed = _variant(packed=False)
+_cut_no_batch_first = _variant(batch_first=False, width="cut")
+_transposed = _variant(batch_first=False, mask="transposed")
+_one_pad_too_many = _variant(mask="late")
+
+
+def _wrong_side(padded, lengths):
+    return _hybrid(padded, lengths, fill="inverted")
+
+
+def _all_inverted(padded, lengths):
+    return _hybrid(padded, lengths, mask="inverted", fill="inverted")
 
 
 def _last_column_cut(padded, lengths):
@@ -163,6 +177,18 @@ def _rounded_up(lengths, layers):
     return lengths
 
 
+def _no_padding(lengths, layers):
+    return lengths_after(lengths, [(k, s, 0, d) for k, s, _, d in layers])
+
+
+def _swapped(lengths, layers):
+    return lengths_after(lengths, [(k, s, d, p) for k, s, p, d in layers])
+
+
+def _every_layer(lengths, layers):
+    return [lengths_after(lengths, layers[: depth + 1]) for depth in range(len(layers))]
+
+
 def _last_layer_only(lengths, layers):
     return lengths_after(lengths, layers[-1:])
 
@@ -175,9 +201,10 @@ def _norm_cases():
     cases = []
     for seed, lengths in enumerate([[2, 1], [3, 1, 2], [2, 2], [4, 1], [1, 5, 3]]):
         generator = torch.Generator().manual_seed(seed)
-        for extra, junk in ((1, 0.0), (0, 6.0), (2, float("nan"))):
+        for extra, junk, spread in ((1, 6.0, 1.0), (0, 0.0, 0.004), (2, float("nan"), 1.0)):
             keep_mask = lengths_to_keep_mask(torch.tensor(lengths), max(lengths) + extra)
-            values = 3 + torch.randn(*keep_mask.shape, 2, generator=generator).round(decimals=1)
+            values = torch.randn(*keep_mask.shape, 2, generator=generator).round(decimals=1)
+            values = 3 + spread * values
             values = values.masked_fill(~keep_mask[..., None], junk)
             cases.append((values.requires_grad_(), keep_mask))
     return cases
@@ -227,6 +254,50 @@ def _each_step(values, keep_mask):
     filled = values.masked_fill(~keep_mask[..., None], 0)
     mean, variance = filled.mean(2, keepdim=True), filled.var(2, unbiased=False, keepdim=True)
     return _scaled(filled, mean, variance).masked_fill(~keep_mask[..., None], 0)
+
+
+def _detached(values, keep_mask):
+    real, normed = values[keep_mask], torch.zeros_like(values)
+    still = real.detach()
+    normed[keep_mask] = _scaled(real, still.mean(0), still.var(0, unbiased=False))
+    return normed
+
+
+def _added_to_the_root(values, keep_mask):
+    real, normed = values[keep_mask], torch.zeros_like(values)
+    normed[keep_mask] = (real - real.mean(0)) / (real.std(0, unbiased=False) + 1e-5)
+    return normed
+
+
+def _no_root(values, keep_mask):
+    real, normed = values[keep_mask], torch.zeros_like(values)
+    normed[keep_mask] = (real - real.mean(0)) / (real.var(0, unbiased=False) + 1e-5)
+    return normed
+
+
+def _one_mean_for_all(values, keep_mask):
+    real, normed = values[keep_mask], torch.zeros_like(values)
+    normed[keep_mask] = _scaled(real, real.mean(), real.var(unbiased=False))
+    return normed
+
+
+def _multiplied_norm(values, keep_mask):
+    keep = keep_mask[..., None]
+    mean = (values * keep).sum((0, 1)) / keep.sum()
+    variance = ((values - mean).square() * keep).sum((0, 1)) / keep.sum()
+    return _scaled(values, mean, variance) * keep
+
+
+def _clone_kept(values, keep_mask):
+    normed = values.clone()
+    normed[keep_mask] = masked_norm(values, keep_mask)[keep_mask]
+    return normed
+
+
+def _written_to_padding(values, keep_mask):
+    real, normed = values[keep_mask], values.clone()
+    normed[~keep_mask] = _scaled(values[~keep_mask], real.mean(0), real.var(0, unbiased=False))
+    return normed
 
 
 def _inverted_norm(values, keep_mask):
@@ -290,6 +361,18 @@ class ScaledByFill(_Pooled):
         return pooled * fill + (pooled * (1 - fill)).detach()
 
 
+class NormOverPadding(_Pooled):
+    """Takes its statistics over padding, but in training only."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(6)
+
+    def pool(self, steps, lengths):
+        keep_mask = lengths_to_keep_mask(lengths, steps.shape[1])
+        return masked_mean(self.norm(steps.mT).mT, keep_mask)
+
+
 class NotPutBack(nn.Module):
     """Sorts by length, and forgets to put the rows back."""
 
@@ -315,7 +398,10 @@ class RightConvolution(nn.Module):
         return self.head(masked_mean(steps, lengths_to_keep_mask(lengths, steps.shape[1])))
 
 
-FAULTY = (UnmaskedMean, CentredOverBatch, NotPutBack, ScaledByFill, MultipliedMask)
+FAULTY = (
+    *(UnmaskedMean, CentredOverBatch, NotPutBack, ScaledByFill, MultipliedMask),
+    NormOverPadding,
+)
 
 
 def _test_cases():
@@ -350,6 +436,24 @@ def _outputs_only(model, sequences):
 def _outputs_of_the_oracle_only(model, sequences):
     report = together_equals_alone(model, sequences, extra_padding=5)
     return max(report.outputs) <= report.tolerance
+
+
+def _in_evaluation(model, sequences):
+    return passes(model.eval(), sequences)
+
+
+def _either(model, sequences):
+    same = bool(together_equals_alone(model, sequences, extra_padding=5))
+    return same or not bool(leak_map(model, sequences).any())
+
+
+def _leaks_wanted(model, sequences):
+    same = bool(together_equals_alone(model, sequences, extra_padding=5))
+    return same and bool(leak_map(model, sequences).any())
+
+
+def _sorted_first(model, sequences):
+    return passes(model, sorted(sequences, key=len, reverse=True))
 
 
 def _one_alone(model, sequences):
@@ -399,7 +503,7 @@ EXERCISES = [
                 _no_batch_first[0],
                 "With `total_length` the shapes fit better, but the layer still reads (T, B, D): "
                 "where B = T it says nothing at all, and mixes the sequences.",
-                _no_batch_first[1:],
+                (_no_batch_first[1], *_cut_no_batch_first, *_transposed),
             ),
             Misconception(
                 "total_length is missing",
@@ -426,7 +530,19 @@ EXERCISES = [
                 "the mask is inverted",
                 _inverted_mask[0],
                 "`src_key_padding_mask` is True where to ignore: you hide the real steps.",
-                _inverted_mask[1:],
+                (_inverted_mask[1], _all_inverted),
+            ),
+            Misconception(
+                "one pad too many",
+                _one_pad_too_many[0],
+                "Steps are counted from 0: padding is `steps >= lengths`, not `>`.",
+                _one_pad_too_many[1:],
+            ),
+            Misconception(
+                "the wrong side filled",
+                _wrong_side,
+                "You filled the real steps and kept the padding: `masked_fill` fills where its "
+                "mask is True.",
             ),
             Misconception(
                 "a mask of floats",
@@ -476,6 +592,21 @@ EXERCISES = [
                 "padding on one side",
                 _one_sided,
                 "`padding` is added at both ends: `2 * padding`.",
+            ),
+            Misconception(
+                "no padding",
+                _no_padding,
+                "Padding makes room for the kernel: `2 * padding` more places to begin with.",
+            ),
+            Misconception(
+                "padding and dilation swapped",
+                _swapped,
+                "A layer is `(kernel_size, stride, padding, dilation)`, in this order.",
+            ),
+            Misconception(
+                "the lengths of every layer",
+                _every_layer,
+                "Return only what comes out of the last layer.",
             ),
             Misconception(
                 "no dilation",
@@ -559,11 +690,42 @@ EXERCISES = [
                 "the mask is inverted",
                 _inverted_norm,
                 "You normalised the padding: `keep_mask` is True where a step is real.",
+                (_written_to_padding,),
             ),
             Misconception(
                 "padding left in",
                 _not_filled,
                 "The statistics are right. Fill the padding of what you return with 0.",
+                (_clone_kept,),
+            ),
+            Misconception(
+                "the mask multiplies",
+                _multiplied_norm,
+                "With NaN in the padding, NaN × 0 is NaN. Select the real steps instead: "
+                "`values[keep_mask]`.",
+            ),
+            Misconception(
+                "statistics detached",
+                _detached,
+                "The value is right, the gradient is not: mean and variance depend on the values "
+                "too. Do not `detach` them.",
+            ),
+            Misconception(
+                "1e-5 added to the root",
+                _added_to_the_root,
+                "1e-5 belongs to the variance, inside the root. Where the values hardly vary, "
+                "that makes a difference.",
+            ),
+            Misconception(
+                "no square root",
+                _no_root,
+                "Divide by the square root of the variance, not by the variance.",
+            ),
+            Misconception(
+                "one mean for all features",
+                _one_mean_for_all,
+                "Each feature has its own mean and variance: reduce over the steps only, with "
+                "`mean(0)`.",
             ),
             Misconception(
                 "filled at the end",
@@ -580,18 +742,18 @@ EXERCISES = [
     ),
     Exercise(
         id="05.4",
-        title="A test that five faults do not survive",
+        title="A test that six faults do not survive",
         minutes=10,
         task=(
             "Return True if `model` is right and False if not. It is called as "
             "`model(padded, lengths)`; `sequences` is a list of tensors (T_i, 2), of different "
-            "lengths and in no order. Among the models are three right ones, and five faults: one "
+            "lengths and in no order. Among the models are three right ones and six faults: one "
             "averages over padding, one depends on its batch mates, one loses the order, one has "
-            "right outputs and wrong gradients, one is undone by NaN in the padding."
+            "right outputs and wrong gradients, one is undone by NaN in the padding, and one is "
+            "wrong in training only, the mode in which the models come."
         ),
         hints=(
-            "You have two detectors, and neither sees everything. Which of the five does each "
-            "miss?",
+            "You have two detectors, and neither sees everything. Which of the six does each miss?",
             "`together_equals_alone(model, sequences, extra_padding=5)` compares outputs, loss "
             "and gradients; `leak_map(model, sequences)` says which rows NaN reaches. Both.",
         ),
@@ -621,6 +783,28 @@ EXERCISES = [
                 _outputs_of_the_oracle_only,
                 "Two of the faults are neither in the outputs nor found with zeros: compare the "
                 "gradients, and try NaN.",
+            ),
+            Misconception(
+                "in evaluation mode",
+                _in_evaluation,
+                "`eval()` fixes the statistics of BatchNorm, and hides that they are taken over "
+                "padding. Test in the mode that trains.",
+            ),
+            Misconception(
+                "one of the two is enough",
+                _either,
+                "A model must pass both: `and`, not `or`.",
+            ),
+            Misconception(
+                "leaks wanted",
+                _leaks_wanted,
+                "`leak_map` is True where NaN *reaches*: a right model has none, `not ... .any()`.",
+            ),
+            Misconception(
+                "sorted first",
+                _sorted_first,
+                "In a sorted batch, a model that sorts and does not put back is right by luck. Use "
+                "the sequences as they come.",
             ),
             Misconception(
                 "one sequence only",

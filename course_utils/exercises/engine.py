@@ -7,6 +7,7 @@ import functools
 import inspect
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -155,7 +156,8 @@ class Verdict:
 class _Outcome:
     """What one call gave: a value or an exception, and whether it changed its arguments.
 
-    `gradients` are those of the value's sum; None where they were not asked for, or it has none.
+    `gradients` are those of the value's weighted sum; None where they were not asked for, or it
+    has none.
     """
 
     value: object = None
@@ -170,7 +172,9 @@ def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
     leaves = [one for one in arguments if isinstance(one, Tensor) and one.requires_grad]
     if not leaves:
         return None
-    found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+    # Weighted: a plain sum of weights, or of normalised values, is the same whatever is changed.
+    weights = torch.arange(value.numel(), dtype=value.dtype).cos().reshape(value.shape)
+    found = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
     if all(one is None for one in found):
         return None  # made from nothing that was given
     return [torch.zeros_like(a) if g is None else g for g, a in zip(found, leaves, strict=True)]
@@ -206,6 +210,13 @@ def _is_number(value: object) -> bool:
     )
 
 
+def _truth(value: object) -> object:
+    try:
+        return bool(value)
+    except Exception:  # a tensor of many
+        return value
+
+
 def _difference(value: object, expected: object) -> str:
     """Say how a value differs from the expected one; nothing where it does not."""
     if isinstance(value, Tensor) and (
@@ -218,6 +229,8 @@ def _difference(value: object, expected: object) -> str:
             return f"returned {_kind(value)}, where {len(expected)} values are expected."
         parts = (_difference(v, e) for v, e in zip(value, expected, strict=True))
         return next((part for part in parts if part), "")
+    if isinstance(expected, bool) and not _is_number(value) and "__bool__" in dir(type(value)):
+        value = _truth(value)  # a report that is true or false says enough
     if isinstance(expected, (bool, int, float)):
         if not _is_number(value):
             return f"returned {_kind(value)}, where one {type(expected).__name__} is expected."
@@ -322,17 +335,23 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         )
     cases = exercise.cases()
     run = functools.partial(_run, gradients=exercise.gradients)
-    expected = [run(exercise.solution, case) for case in cases]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = [run(exercise.solution, case) for case in cases]
     given = [run(answer, case) for case in cases]
     failing = [i for i in range(len(cases)) if not _alike(given[i], expected[i])]
     if not failing:
         return Verdict("correct", f"{head}: correct, on {len(cases)} cases.")
     first = failing[0]
     for one in exercise.misconceptions:
-        if any(
-            all(_alike(run(wrong, c), g) for c, g in zip(cases, given, strict=True))
-            for wrong in (one.wrong, *one.also)
-        ):
+        with warnings.catch_warnings():
+            # What a wrong answer of ours makes torch say is no news to the learner.
+            warnings.simplefilter("ignore")
+            told = any(
+                all(_alike(run(wrong, c), g) for c, g in zip(cases, given, strict=True))
+                for wrong in (one.wrong, *one.also)
+            )
+        if told:
             say = one.say if isinstance(one.say, str) else one.say(*cases[first])
             return Verdict("misconception", f"{head}: {one.name}. {say}", one.name)
     case_text = _case_text(exercise, cases[first])
