@@ -122,6 +122,7 @@ def _rows(output: Any, count: int) -> list[Tensor]:
     return rows
 
 
+@torch.random.fork_rng(devices=[])
 def batch_invariance(
     model: Callable,
     samples: Sequence,
@@ -175,6 +176,7 @@ def batch_invariance(
             one = fresh_copy(model)
             return one, _rows(run(one, batch), len(indices))
 
+    @torch.enable_grad()
     def gradients(indices: list[int], steps: int = 0) -> dict[str, Tensor]:
         one, rows = rows_of(indices, steps)
         parts = [loss(row, samples[index]) for row, index in zip(rows, indices, strict=True)]
@@ -192,15 +194,7 @@ def batch_invariance(
     if not all(row.isfinite().all() for row in expected):
         raise ValueError("model gave NaN or inf for the whole batch: mend that first.")
     scale = largest(expected)
-    # The default may not know the batch's kind; one's own must.
-    try:
-        can_widen = more_padding(collate(samples), 1, 0.0) is not None
-        if can_widen and more_padding is _widen:
-            rows_of(everyone, 1)
-    except Exception:
-        if more_padding is not _widen:
-            raise
-        can_widen = False
+    can_widen = more_padding(collate(samples), 1, 0.0) is not None
 
     def compare(
         groups: list[list[int]], steps: int = 0, value: float = 0.0, seed: int | None = None

@@ -140,8 +140,8 @@ class MaskedConv1d(nn.Module):
         check_lengths(lengths, padded.shape[1])
         check_same_count(lengths, len(padded))
         keep = lengths_to_keep_mask(lengths, padded.shape[1])[..., None]
-        convolved = self.conv(padded.masked_fill(~keep, 0).mT).mT
-        return convolved, conv_lengths(lengths, **self.options)
+        after = conv_lengths(lengths, **self.options)
+        return self.conv(padded.masked_fill(~keep, 0).mT).mT, after
 
 
 class MaskedBatchNorm1d(nn.Module):

@@ -80,6 +80,9 @@ def trace_table(stages: Sequence[Stage], names: Sequence[str], title: str) -> Pi
                 mask = f"(B={shape[0]}, T={stage.keep_mask.shape[1]})"
                 canvas.text(494, y + 24, mask)
                 alt += f", mask {mask}"
+            elif number > 2:  # the layers from here on need one
+                canvas.text(494, y + 24, "none", "strong")
+                alt += ", no mask"
         if stage.warning:
             canvas.text(494, y + 44, f"! {stage.warning}", "strong small")
             alt += f", warning: {stage.warning}"
@@ -121,6 +124,8 @@ def loss_curves(
         paint = PALETTE[number % len(PALETTE)]
         points = []
         for epoch, loss in enumerate(losses, 1):
+            if math.isnan(loss):
+                break  # nothing after it can be drawn either
             power = min(max(math.log10(max(loss, 1e-12)), lowest), highest)
             x = left + width * epoch / epochs
             points.append((x, top + height * (highest - power) / (highest - lowest)))

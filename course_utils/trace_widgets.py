@@ -20,7 +20,9 @@ def trace_explorer(lengths: Sequence[int] = (7, 5, 3, 2)) -> Panel:
     Raises:
         ValueError: there are fewer than 2 or more than 4 lengths, or one is not in 1..8.
     """
-    if not 2 <= len(lengths) <= 4 or not all(length in range(1, 9) for length in lengths):
+    if not 2 <= len(lengths) <= 4 or not all(
+        isinstance(length, int) and 1 <= length <= 8 for length in lengths
+    ):
         raise ValueError(f"lengths is {list(lengths)}: give 2 to 4 lengths of 1..8.")
     names = [stage.name for stage in trace(list(lengths))]
 

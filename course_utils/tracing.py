@@ -141,6 +141,9 @@ def trace(lengths: list[int], added: int = 0, faults: frozenset | set = frozense
     """
     if unknown := set(faults) - set(FAULTS):
         raise ValueError(f"faults has {sorted(unknown)[0]!r}: they are {', '.join(FAULTS)}.")
+    for index, length in enumerate(lengths):
+        if not isinstance(length, int) or length < 1:
+            raise ValueError(f"lengths[{index}] is {length!r}: give whole numbers of at least 1.")
     generator = torch.Generator().manual_seed(4)
     sequences = [torch.randn(length, 3, generator=generator) for length in lengths]
     layers = _layers()

@@ -88,6 +88,29 @@ def test_audit_finds_two_misconceptions_that_are_one():
     ]
 
 
+def with_variants(*also):
+    same, *others = TOY.misconceptions
+    same = Misconception(same.name, same.wrong, same.say, also=also)
+    return Exercise(**{**vars(TOY), "misconceptions": (same, *others)})
+
+
+def test_a_variant_is_told_by_the_name_of_its_misconception():
+    one = with_variants(lambda values: values + 1, lambda values: values - 1)
+    assert faults(one) == []
+    for answer in (lambda values: 1 + values, lambda values: values - 1, lambda values: values):
+        verdict = judge(one, answer)
+        assert verdict.name == "same" and "You returned what you were given." in verdict.text
+    assert judge(TOY, lambda values: values + 1).kind == "not equal"
+
+
+def test_audit_finds_a_variant_that_is_right_or_told_otherwise():
+    one = with_variants(lambda values: values + 1, double, lambda values: values.mul_(2))
+    assert faults(one) == ["'same', variant 2, is told as 'correct'"]
+    later = Misconception("later", lambda values: values - 1, "", (lambda values: values * values,))
+    one = Exercise(**{**vars(TOY), "misconceptions": (*TOY.misconceptions, later)})
+    assert faults(one) == ["'later', variant 1, is told as 'square'"]
+
+
 def test_audit_command_exits_with_0():
     done = subprocess.run(
         [sys.executable, "-m", "course_utils.exercises"], capture_output=True, text=True

@@ -16,6 +16,7 @@ from course_utils.masks import last_real_step
 from course_utils.measure import (
     Ratio,
     activation_bytes,
+    fast_path,
     lstm_flops,
     one_thread,
     operations,
@@ -172,6 +173,24 @@ def test_threads_come_back_also_after_an_exception(two_threads):
     with pytest.raises(ZeroDivisionError):
         paired_ratio(lambda: 1 / 0, lambda: None)
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("on", [True, False])
+def test_fast_path_is_on_or_off_within_the_block_alone(before, on):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
+
+    def is_on():
+        return operations(lambda: layer(randn(2, 3, 8)))["aten::_transformer_encoder_layer_fwd"]
+
+    with fast_path(before):
+        with fast_path(on):
+            assert is_on() == on
+        assert is_on() == before
+        with pytest.raises(ZeroDivisionError), fast_path(on):
+            _ = 1 / 0
+        assert is_on() == before
+    assert is_on()
 
 
 @pytest.mark.parametrize("pairs", [0, -1])

@@ -11,7 +11,7 @@ from torch import nn
 from course_utils.batching import pad
 from course_utils.layers import AttentionPool, sinusoids
 from course_utils.masks import last_real_step
-from course_utils.models import MaskedTransformer, PackedLSTM, PaddedLSTM
+from course_utils.models import Hybrid, MaskedTransformer, PackedLSTM, PaddedLSTM
 from course_utils.oracle import leak_map, together_equals_alone
 from tests.ragged import (
     JUNK,
@@ -87,7 +87,7 @@ def test_shapes_of_the_parameters():
 def test_lengths_may_be_of_any_integer_dtype(dtype):
     padded, lengths = pad(ragged(5, 3, 1))
     lstms = PackedLSTM(4, 8, 3), PaddedLSTM(4, 8, 3, last_real_step)
-    for model in (*lstms, AttentionPool(4), MaskedTransformer(4, 8, 3)):
+    for model in (*lstms, AttentionPool(4), MaskedTransformer(4, 8, 3), Hybrid(4, 4, 3)):
         close(model(padded, lengths.to(dtype)), model(padded, lengths))
 
 
@@ -99,6 +99,7 @@ def test_lengths_may_be_of_any_integer_dtype(dtype):
         PaddedLSTM(2, 8, 3, last_real_step),
         AttentionPool(2),
         MaskedTransformer(2, 8, 3),
+        Hybrid(2, 4, 3),
     ],
     ids=lambda model: type(model).__name__,
 )
@@ -117,6 +118,11 @@ def transformer_alone(model, sequence):
     return model.head(model.encoder(steps[None])[0].mean(0))
 
 
+def hybrid_alone(model, sequence):
+    """Read, look back, average: one sequence, without packing, mask or padding."""
+    return model.head(model.layer(model.lstm(sequence)[0][None])[0].mean(0))
+
+
 # Each masked model in double precision, and what it is for one sequence.
 MASKED = {
     "AttentionPool": (lambda: AttentionPool(4).double(), pool_alone),
@@ -125,6 +131,7 @@ MASKED = {
         lambda: MaskedTransformer(4, 8, 3, nhead=1, num_layers=1).double(),
         transformer_alone,
     ),
+    "Hybrid": (lambda: Hybrid(4, 4, 3, nhead=2).double(), hybrid_alone),
 }
 
 
@@ -184,6 +191,13 @@ def test_no_gradient_of_the_masked_models_hears_of_the_padding(name, junk):
         )
         assert (row[len(one) :] == 0).all()
     assert all(one.grad.isfinite().all() for one in model.parameters())
+
+
+def test_hybrid_is_bidirectional_and_hands_its_heads_on():
+    model = Hybrid(5, 6, 3, nhead=2)
+    assert model.lstm.bidirectional and model.layer.self_attn.num_heads == 2
+    assert (model.lstm.input_size, model.head.weight.shape) == (5, (3, 12))
+    assert Hybrid(5, 6, 3).layer.self_attn.num_heads == 4
 
 
 @few

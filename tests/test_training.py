@@ -123,6 +123,26 @@ def test_each_epoch_shows_every_sequence_once_with_its_label():
     assert [sorted(epoch) for epoch in epochs] == [[(n + 1, n % 2) for n in range(10)]] * 2
 
 
+def test_on_epoch_is_given_the_losses_so_far_after_each_epoch():
+    model, seen, weights = Mean(), [], []
+
+    def on_epoch(losses):
+        seen.append(list(losses))
+        weights.append(model.head.weight.detach().clone())
+
+    history = fit(model, SEQUENCES, LABELS, epochs=3, batch_size=4, on_epoch=on_epoch)
+    assert seen == [history[:1], history[:2], history] and len(history) == 3
+    assert torch.equal(weights[-1], model.head.weight), "after the last step of its epoch"
+    plain = Mean()
+    assert fit(plain, SEQUENCES, LABELS, epochs=3, batch_size=4) == history
+    assert torch.equal(plain.head.weight, model.head.weight)
+
+
+def test_an_error_in_on_epoch_ends_the_training():
+    with pytest.raises(ZeroDivisionError):
+        fit(Mean(), SEQUENCES, LABELS, epochs=3, on_epoch=lambda losses: 1 / (2 - len(losses)))
+
+
 def test_fit_prints_its_bar_on_stdout_without_times(capsys):
     fit(Mean(), SEQUENCES, LABELS, epochs=2)
     out, err = capsys.readouterr()
