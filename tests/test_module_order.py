@@ -5,10 +5,10 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "course_utils"
 ORDER = [
-    *("data", "checks", "masks", "batching", "packed", "oracle", "invariance", "layers"),
-    *("measure", "models", "training", "conventions", "tracing", "svg", "plots", "result_plots"),
-    *("packed_plots", "mask_plots", "trace_plots", "widgets", "mask_widgets"),
-    *("trace_widgets", "exercises"),
+    *("data", "checks", "masks", "batching", "sampling", "packed", "oracle"),
+    *("invariance", "layers", "measure", "models", "training", "conventions"),
+    *("tracing", "svg", "plots", "result_plots", "packed_plots", "mask_plots"),
+    *("trace_plots", "widgets", "mask_widgets", "trace_widgets", "exercises"),
 ]
 
 
