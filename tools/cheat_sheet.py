@@ -24,21 +24,21 @@ PAGE = pathlib.Path(__file__).parent.parent / "notebooks" / "masks_cheat_sheet.h
 STYLE = """
 @page { size: A4; margin: 11mm 13mm; }
 * { box-sizing: border-box; }
-body { font: 8.6pt/1.3 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #111;
+body { font: 8.2pt/1.25 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #111;
   background: #fff; max-width: 190mm; margin: 0 auto; padding: 4mm; }
-h1 { font-size: 17pt; margin: 0; }
-h2 { font-size: 11.5pt; margin: 3mm 0 1mm; border-bottom: 1.2pt solid #111; }
+h1 { font-size: 15pt; margin: 0; }
+h2 { font-size: 11.5pt; margin: 2.4mm 0 .8mm; border-bottom: 1.2pt solid #111; }
 p { margin: 1mm 0; }
-code { font: 7.6pt ui-monospace, "DejaVu Sans Mono", monospace; background: #f1f2f4; }
+code { font: 7.4pt ui-monospace, "DejaVu Sans Mono", monospace; background: #f1f2f4; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-weight: 600; border-bottom: .8pt solid #111; }
-th, td { padding: .4mm 3mm .4mm 0; vertical-align: top; }
+th, td { padding: .3mm 3mm .3mm 0; vertical-align: top; }
 td { border-bottom: .4pt solid #bbb; }
 td.bad { font-weight: 700; }
 td:nth-child(-n+3) { white-space: nowrap; }
 dl { margin: 0; display: grid; grid-template-columns: 32mm 1fr; gap: .9mm 3mm; }
 dt { font-weight: 600; } dd { margin: 0; }
-footer { margin-top: 3mm; color: #444; font-size: 8pt; }
+footer { margin-top: 2mm; color: #444; font-size: 8pt; }
 @media print { body { padding: 0; max-width: none; } code { background: none; } }
 """
 
@@ -48,7 +48,7 @@ GIVE = {
     ("True", "the only one attended"): "<code>keep_mask[:, None, None]</code>",
     ("-inf", "ignored"): "0 and −inf, added to scores",
     ("1.0", "attended like the rest"): "never 0 and 1: hides nothing",
-    ("1.0", "ignored"): "never: in training it hides nothing",
+    ("1.0", "ignored"): "never: not so in training",
 }
 CAUSAL = "<code>triu(1)</code>, a causal mask"
 
