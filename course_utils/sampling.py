@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +19,13 @@ def _checked(lengths: Tensor | Sequence[int]) -> Tensor:
         # An empty list would become floats, and be refused for the wrong reason.
         lengths = torch.tensor(lengths, dtype=None if len(lengths) else torch.int64)
     check_lengths(lengths)
-    return lengths.long()
+    return lengths.long().clone()  # what the caller does with theirs is no business of a plan
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}.")
+    return int(value)
 
 
 class _PooledBatches(Sampler[list[int]]):
@@ -32,13 +40,15 @@ class _PooledBatches(Sampler[list[int]]):
         lengths: Tensor | Sequence[int],
         pool_size: int,
         shuffle: bool,
-        drop_last: bool,
+        drop: int,
         seed: int,
         generator: torch.Generator | None,
     ) -> None:
         self.lengths = _checked(lengths)
-        self.pool_size, self.shuffle, self.drop_last = pool_size, shuffle, drop_last
-        self.seed = seed if generator is None else generator.initial_seed()
+        self.pool_size, self.shuffle, self.drop = pool_size, shuffle, drop
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator is a {type(generator).__name__}: give a torch.Generator.")
+        self.seed = _whole("seed", seed, 0) if generator is None else generator.initial_seed()
         self.epoch = 0
         self._planned: tuple[int, list[list[int]]] | None = None
 
@@ -46,9 +56,11 @@ class _PooledBatches(Sampler[list[int]]):
         """Shuffle anew for this epoch; without it, every epoch is the same.
 
         Args:
-            epoch: a whole number.
+            epoch: a whole number of at least 0.
+        Raises:
+            ValueError: it is not.
         """
-        self.epoch = epoch
+        self.epoch = _whole("epoch", epoch, 0)
 
     def _cut(self, pool: list[int]) -> list[list[int]]:
         """Cut a pool, sorted by length, into batches."""
@@ -56,11 +68,13 @@ class _PooledBatches(Sampler[list[int]]):
 
     def _plan(self) -> list[list[int]]:
         if self._planned is None or self._planned[0] != self.epoch:
-            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            generator = torch.Generator().manual_seed((self.seed + self.epoch) % 2**63)
             count = len(self.lengths)
             order = torch.arange(count)
             if self.shuffle:
                 order = torch.randperm(count, generator=generator)
+            # Before sorting, or it would be the longest that are dropped.
+            order = order[: count - self.drop]
             batches = []
             for pool in order.split(self.pool_size):
                 # Stable, so that equally long sequences stay shuffled.
@@ -89,7 +103,8 @@ class BucketBatchSampler(_PooledBatches):
         pool_batches: how many batches are sorted together: 1 is a plain shuffle, more is fuller
             and less random, as many as there are is a full sort.
         shuffle: whether sequences and batches are shuffled; if not, pools are taken as given.
-        drop_last: whether a pool's last batch is dropped where it is too small.
+        drop_last: whether the last sequences of the shuffled order are dropped, where they would
+            make a batch that is too small.
         seed: of the shuffling; each epoch adds its own number.
         generator: its seed is taken in place of `seed`; it is not drawn from.
     Raises:
@@ -112,16 +127,14 @@ class BucketBatchSampler(_PooledBatches):
         seed: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
-        for name, value in {"batch_size": batch_size, "pool_batches": pool_batches}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: give a whole number of at least 1.")
-        self.batch_size = batch_size
-        super().__init__(lengths, batch_size * pool_batches, shuffle, drop_last, seed, generator)
+        self.batch_size = _whole("batch_size", batch_size, 1)
+        pool_size = self.batch_size * _whole("pool_batches", pool_batches, 1)
+        drop = len(lengths) % self.batch_size if drop_last else 0
+        super().__init__(lengths, pool_size, shuffle, drop, seed, generator)
 
     def _cut(self, pool: list[int]) -> list[list[int]]:
         size = self.batch_size
-        batches = [pool[start : start + size] for start in range(0, len(pool), size)]
-        return [batch for batch in batches if not self.drop_last or len(batch) == size]
+        return [pool[start : start + size] for start in range(0, len(pool), size)]
 
 
 class TokenBudgetBatchSampler(_PooledBatches):
@@ -137,8 +150,7 @@ class TokenBudgetBatchSampler(_PooledBatches):
             `BucketBatchSampler`.
         batch_cost: the fixed cost of a batch, in steps: more gives fewer, larger batches with
             more padding; an eighth of `max_tokens` where None.
-        shuffle, drop_last, seed, generator: as in `BucketBatchSampler`; a last batch is too small
-            where it holds less than half of `max_tokens`.
+        shuffle, seed, generator: as in `BucketBatchSampler`.
     Raises:
         TypeError, ValueError: `lengths` are no integers of at least 1, one of them is larger than
             `max_tokens`, or a number is too small.
@@ -156,16 +168,12 @@ class TokenBudgetBatchSampler(_PooledBatches):
         pool_batches: int = 8,
         batch_cost: int | None = None,
         shuffle: bool = True,
-        drop_last: bool = False,
         seed: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
-        for name, value in {"max_tokens": max_tokens, "pool_batches": pool_batches}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: give a whole number of at least 1.")
-        batch_cost = max_tokens // 8 if batch_cost is None else batch_cost
-        if batch_cost < 0:
-            raise ValueError(f"batch_cost is {batch_cost}: give 0 or more steps.")
+        max_tokens = _whole("max_tokens", max_tokens, 1)
+        pool_batches = _whole("pool_batches", pool_batches, 1)
+        batch_cost = max_tokens // 8 if batch_cost is None else _whole("batch_cost", batch_cost, 0)
         lengths = _checked(lengths)
         longest = int(lengths.argmax())
         if int(lengths[longest]) > max_tokens:
@@ -176,7 +184,7 @@ class TokenBudgetBatchSampler(_PooledBatches):
         self.max_tokens, self.batch_cost = max_tokens, batch_cost
         a_batch = max_tokens / lengths.double().mean().item()
         pool_size = max(1, round(pool_batches * a_batch))
-        super().__init__(lengths, pool_size, shuffle, drop_last, seed, generator)
+        super().__init__(lengths, pool_size, shuffle, 0, seed, generator)
 
     def _cut(self, pool: list[int]) -> list[list[int]]:
         # best[j]: the least cost of the first j sequences; cut[j]: where their last batch begins.
@@ -191,6 +199,59 @@ class TokenBudgetBatchSampler(_PooledBatches):
         while end:
             batches.append(pool[cut[end] : end])
             end = int(cut[end])
-        if self.drop_last and 2 * len(batches[0]) * sizes[-1] < self.max_tokens:
-            batches = batches[1:]
         return batches
+
+
+class Epoch(NamedTuple):
+    """What a policy gives in one epoch.
+
+    Attributes:
+        fill: real steps / padded steps, of all batches together.
+        batches: their number.
+        correlation: of the place of a batch in the epoch and its mean length, -1 to 1; 0 where all
+            are alike.
+        met_again: of the pairs in one batch, the share that were in one batch in the epoch before.
+        largest: padded steps of the largest batch.
+    """
+
+    fill: float
+    batches: int
+    correlation: float
+    met_again: float
+    largest: int
+
+
+def describe_epoch(sampler: _PooledBatches, epoch: int = 1) -> Epoch:
+    """Say how full and how random the batches of an epoch are.
+
+    Args:
+        sampler: one of this module's; its epoch is set to `epoch`.
+        epoch: compared with the one before it.
+    Returns:
+        Epoch.
+    Raises:
+        ValueError: `epoch` is not at least 1, or the sampler gives no batch.
+    """
+    sampler.set_epoch(epoch - 1)
+    # Numbers of their own for those that are in no batch: they have met nobody.
+    earlier = -1 - torch.arange(len(sampler.lengths))
+    for number, batch in enumerate(sampler):
+        earlier[batch] = number
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    if not batches:
+        raise ValueError("sampler gives no batch: with drop_last, there are too few sequences.")
+    lengths = [sampler.lengths[batch] for batch in batches]
+    cells = [len(one) * int(one.max()) for one in lengths]
+    means = torch.stack([one.double().mean() for one in lengths])
+    both = torch.stack([torch.arange(len(batches)).double(), means])
+    varied = len(batches) > 1 and means.std() > 0
+    again = sum(int((earlier[b][:, None] == earlier[b]).sum()) - len(b) for b in batches)
+    pairs = sum(len(batch) * (len(batch) - 1) for batch in batches)
+    return Epoch(
+        fill=sum(int(one.sum()) for one in lengths) / sum(cells),
+        batches=len(batches),
+        correlation=torch.corrcoef(both)[0, 1].item() if varied else 0.0,
+        met_again=again / pairs if pairs else 0.0,
+        largest=max(cells),
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from course_utils.batching import check_sequences, collate, pad
@@ -85,6 +85,7 @@ def fit(
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     seed: int = 0,
     on_epoch: Callable[[list[float]], None] | None = None,
+    batch_sampler: Sampler | None = None,
 ) -> list[float]:
     """Train a model on padded batches, shuffled anew each epoch, with Adam.
 
@@ -98,23 +99,32 @@ def fit(
         loss: `loss(output, labels)` gives the scalar to minimise.
         seed: of the order of the batches; the caller seeds the weights.
         on_epoch: called after each epoch with the mean losses so far.
+        batch_sampler: which sequences stand in a batch; `batch_size` and `seed` are not used
+            then. Its `set_epoch` is called, if it has one.
     Returns:
         the mean loss of each epoch.
     Raises:
         TypeError, ValueError: `sequences` cannot stand in one batch, `labels` are not as many
-            integers, or `epochs` or `batch_size` is not positive.
+            integers, `epochs` or `batch_size` is not positive, or `batch_sampler` gives no batch
+            or is made for another number of sequences.
     """
     check_sequences(sequences)
     _check_labels(labels, sequences)
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs ({epochs}) and batch_size ({batch_size}) must be at least 1.")
-    loader = DataLoader(
-        list(zip(sequences, labels, strict=True)),
-        batch_size=batch_size,
-        shuffle=True,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    planned = getattr(batch_sampler, "lengths", sequences)
+    if len(planned) != len(sequences):
+        raise ValueError(
+            f"batch_sampler is made for {len(planned)} sequences, but there are {len(sequences)}: "
+            "give it the lengths of these."
+        )
+    if batch_sampler is None:
+        batches = {"batch_size": batch_size, "shuffle": True}
+        batches |= {"generator": torch.Generator().manual_seed(seed)}
+    else:
+        batches = {"batch_sampler": batch_sampler}
+    data = list(zip(sequences, labels, strict=True))
+    loader = DataLoader(data, collate_fn=collate, **batches)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     history = []
     model.train()
@@ -122,15 +132,20 @@ def fit(
     bar = "{desc} {bar:30} {n_fmt} of {total_fmt} epochs"
     rounds = tqdm(range(epochs), desc="training", bar_format=bar, file=sys.stdout, ascii=".#")
     with one_thread():
-        for _ in rounds:
-            total = 0.0
+        for epoch in rounds:
+            if hasattr(batch_sampler, "set_epoch"):
+                batch_sampler.set_epoch(epoch)
+            total, seen = 0.0, 0
             for padded, lengths, targets in loader:
                 value = loss(model(padded, lengths), targets)
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
                 total += value.item() * len(targets)
-            history.append(total / len(sequences))
+                seen += len(targets)
+            if not seen:
+                raise ValueError("batch_sampler gives no batch: there is nothing to train on.")
+            history.append(total / seen)
             if on_epoch:
                 on_epoch(history)
     model.eval()

@@ -8,7 +8,8 @@ ORDER = [
     *("data", "checks", "masks", "batching", "sampling", "packed", "oracle"),
     *("invariance", "layers", "measure", "models", "training", "conventions"),
     *("tracing", "svg", "plots", "result_plots", "packed_plots", "mask_plots"),
-    *("trace_plots", "widgets", "mask_widgets", "trace_widgets", "exercises"),
+    *("trace_plots", "policy_plots", "widgets", "mask_widgets", "trace_widgets"),
+    *("policy_widgets", "exercises"),
 ]
 
 

@@ -190,6 +190,36 @@ def test_taught_masked_transformer_is_the_imported_one():
     assert both[0].state_dict().keys() == both[1].state_dict().keys()
 
 
+def test_taught_layers_of_chapter_05_are_the_imported_ones():
+    from course_utils import masks
+    from course_utils.packed import pack
+
+    names = {one: getattr(masks, one) for one in dir(masks)} | {"pack": pack}
+    names["pad_packed_sequence"] = torch.nn.utils.rnn.pad_packed_sequence
+    here = taught("05_hybrid_models.ipynb", "class Hybrid(", **names)["Hybrid"]
+    batch, lengths, both = torch.randn(2, 6, 3), torch.tensor([6, 2]), []
+    for cls in (here, models.Hybrid):
+        torch.manual_seed(0)
+        both.append(cls(3, 4, 5))
+    assert torch.equal(both[0](batch, lengths), both[1](batch, lengths))
+    assert both[0].state_dict().keys() == both[1].state_dict().keys()
+    name = "MaskedBatchNorm1d"
+    norm = taught("05_hybrid_models.ipynb", f"class {name}")[name]
+    keep_mask = masks.lengths_to_keep_mask(lengths)
+    assert torch.equal(norm(3)(batch, keep_mask), layers.MaskedBatchNorm1d(3)(batch, keep_mask))
+
+
+def test_solutions_of_chapter_06_make_the_imported_sampler():
+    from course_utils.sampling import BucketBatchSampler
+
+    pooled, order = (EXERCISES[id].solution for id in ("06.1", "06.2"))
+    lengths = torch.randint(1, 30, (50,))
+    sampler = BucketBatchSampler(lengths, 4, pool_batches=3, seed=7)
+    sampler.set_epoch(2)
+    batches = pooled(lengths, order(50, 7, 2), 4, 3)
+    assert sorted(batches) == sorted(sampler)
+
+
 # --- the tool ---
 
 

@@ -104,7 +104,26 @@ def test_unshuffled_with_one_pool_is_a_full_sort():
     sampler = BucketBatchSampler(lengths, 2, pool_batches=9, shuffle=False)
     assert list(sampler) == [[1, 3], [4, 2], [0]]
     dropped = BucketBatchSampler(lengths, 2, pool_batches=9, shuffle=False, drop_last=True)
-    assert list(dropped) == [[1, 3], [4, 2]] and len(dropped) == 2
+    assert list(dropped) == [[1, 3], [2, 0]] and len(dropped) == 2, "the last given is dropped"
+
+
+def test_what_is_dropped_is_chosen_before_sorting_and_anew_each_epoch():
+    sampler = BucketBatchSampler(list(range(1, 12)), 4, pool_batches=9, drop_last=True)
+    left_out = set()
+    for epoch in range(12):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert [len(batch) for batch in batches] == [4, 4]
+        left_out |= set(range(11)) - set(itertools.chain(*batches))
+    assert len(left_out) > 6, "not the longest three every time"
+    assert list(BucketBatchSampler([5, 5], 4, drop_last=True)) == []
+
+
+def test_a_change_of_the_callers_lengths_changes_no_plan():
+    lengths = torch.tensor([3, 1, 2])
+    sampler = BucketBatchSampler(lengths, 1)
+    lengths[:] = 9
+    assert sorted(sampler.lengths.tolist()) == [1, 2, 3]
 
 
 def test_equally_long_sequences_are_shuffled():
@@ -134,6 +153,9 @@ def test_a_data_loader_with_spawned_workers_gets_the_same_batches():
         (lambda: TokenBudgetBatchSampler([3, 9], 8), ["lengths[1] is 9", "max_tokens = 8"]),
         (lambda: TokenBudgetBatchSampler([3], 8.5), ["max_tokens is 8.5"]),
         (lambda: TokenBudgetBatchSampler([3], 8, batch_cost=-1), ["batch_cost is -1"]),
+        (lambda: BucketBatchSampler([3], True), ["batch_size is True"]),
+        (lambda: BucketBatchSampler([3], 2, seed=1.5), ["seed is 1.5"]),
+        (lambda: BucketBatchSampler([3], 2).set_epoch(-1), ["epoch is -1"]),
     ],
 )
 def test_bad_arguments_are_refused(make, words):

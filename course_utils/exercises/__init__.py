@@ -9,12 +9,21 @@ from course_utils.exercises import (
     chapter_03,
     chapter_04,
     chapter_05,
+    chapter_06,
 )
 from course_utils.exercises.engine import Card, Exercise, Verdict, judge
 
 EXERCISES: dict[str, Exercise] = {
     one.id: one
-    for chapter in (chapter_00, chapter_01, chapter_02, chapter_03, chapter_04, chapter_05)
+    for chapter in (
+        chapter_00,
+        chapter_01,
+        chapter_02,
+        chapter_03,
+        chapter_04,
+        chapter_05,
+        chapter_06,
+    )
     for one in chapter.EXERCISES
 }
 

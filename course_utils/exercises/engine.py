@@ -52,6 +52,8 @@ class Exercise:
         misconceptions: the wrong answers that are told by name.
         gradients: whether what is returned must also have the right gradient, with respect to
             each argument that requires one.
+        draws: whether an answer may touch torch's own random numbers; where not, one that does is
+            another answer than one that does not.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Exercise:
     cases: Callable[[], Sequence[Case]]
     misconceptions: tuple[Misconception, ...]
     gradients: bool = False
+    draws: bool = True
 
     @property
     def source(self) -> str:
@@ -164,6 +167,7 @@ class _Outcome:
     error: BaseException | None = None
     changed: bool = False
     gradients: list[Tensor] | None = None
+    drew: bool = False
 
 
 def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
@@ -180,12 +184,14 @@ def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
     return [torch.zeros_like(a) if g is None else g for g, a in zip(found, leaves, strict=True)]
 
 
-def _run(function: Callable, case: Case, gradients: bool = False) -> _Outcome:
+def _run(function: Callable, case: Case, gradients: bool = False, draws: bool = True) -> _Outcome:
     arguments = copy.deepcopy(case)
-    slopes = None
+    slopes, drew = None, False
     try:
         with torch.random.fork_rng(devices=[]):
+            before = torch.get_rng_state()
             value = function(*arguments)
+            drew = not draws and not torch.equal(before, torch.get_rng_state())
         if gradients:
             slopes = _gradients(value, arguments)
         if _is_number(value) and getattr(value, "ndim", None) == 0:
@@ -193,7 +199,7 @@ def _run(function: Callable, case: Case, gradients: bool = False) -> _Outcome:
     except (Exception, SystemExit) as error:
         return _Outcome(error=error)
     changed = any(_changed(now, was) for now, was in zip(arguments, case, strict=True))
-    return _Outcome(value, changed=changed, gradients=slopes)
+    return _Outcome(value, changed=changed, gradients=slopes, drew=drew)
 
 
 def _kind(value: object) -> str:
@@ -225,8 +231,11 @@ def _difference(value: object, expected: object) -> str:
         kind = f"{value.dtype}, {value.layout}, on {value.device}"
         return f"returned a tensor of a kind that is not expected: {kind}."
     if isinstance(expected, (tuple, list)):
+        if isinstance(value, Tensor) and value.ndim:
+            value = list(value)  # a tensor of numbers is as good as a list of them
         if not isinstance(value, (tuple, list)) or len(value) != len(expected):
-            return f"returned {_kind(value)}, where {len(expected)} values are expected."
+            found = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+            return f"returned {_kind(value)}{found}, where {len(expected)} values are expected."
         parts = (_difference(v, e) for v, e in zip(value, expected, strict=True))
         return next((part for part in parts if part), "")
     if isinstance(expected, bool) and not _is_number(value) and "__bool__" in dir(type(value)):
@@ -280,7 +289,9 @@ def _alike(one: _Outcome, other: _Outcome) -> bool:
     if one.error is not None or other.error is not None:
         same_type = type(one.error) is type(other.error)
         return same_type and str(one.error) == str(other.error)
-    same = one.changed == other.changed and not _difference(one.value, other.value)
+    same = (one.changed, one.drew) == (other.changed, other.drew) and not _difference(
+        one.value, other.value
+    )
     return same and not _difference(one.gradients, other.gradients)
 
 
@@ -334,7 +345,7 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
             "error", f"{head}: give `check` the function itself, not {_kind(answer)}: no brackets."
         )
     cases = exercise.cases()
-    run = functools.partial(_run, gradients=exercise.gradients)
+    run = functools.partial(_run, gradients=exercise.gradients, draws=exercise.draws)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = [run(exercise.solution, case) for case in cases]

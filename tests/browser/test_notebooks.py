@@ -16,6 +16,7 @@ from course_utils.batching import pad
 from course_utils.data import japanese_vowels, python_docs_paragraphs
 from course_utils.exercises import EXERCISES
 from course_utils.mask_widgets import attention_explorer, loss_explorer
+from course_utils.policy_widgets import policy_explorer
 from course_utils.trace_widgets import trace_explorer
 from course_utils.tracing import FAULTS
 from course_utils.widgets import padding_explorer
@@ -440,6 +441,50 @@ def test_chapter_05_shape_tracer_and_curves(ran, baseline):
     notebook.screenshot(curves, "05_curves")
     found = notebook.delays(slider, panel.locator(".vl-stage"), KEYS)
     print(f"\n05 shape tracer, drawn by the kernel: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+def test_chapter_06_policies(ran, baseline):
+    notebook = ran("06_batching_policy.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    twin = policy_explorer(torch.tensor([len(words) for words in python_docs_paragraphs()]))
+
+    def shows(**changed: object) -> None:
+        twin.values = twin.values | changed
+        expect(panel.locator(".vl-stage svg")).to_have_attribute("aria-label", twin.picture.alt)
+        expect(panel.locator(".vl-words")).to_have_text(twin.words)
+
+    shows()
+    notebook.screenshot(panel, "06_policy_random")
+    pool = panel.get_by_role("combobox", name="Sorted together")
+    for name in ("8", "all"):
+        pool.select_option(name)
+        shows(pool=name)
+    notebook.screenshot(panel, "06_policy_sorted")
+    panel.get_by_role("combobox", name="Batches of a").select_option("budget of padded steps")
+    shows(policy="budget of padded steps")
+    pool.select_option("8")
+    shows(pool="8")
+    notebook.screenshot(panel, "06_policy_budget")
+    budget = panel.get_by_role("slider", name="Budget")
+    budget.focus()
+    page.keyboard.press("End")
+    shows(max_tokens=8192)
+    set_by_mouse(notebook, panel.get_by_role("slider", name="Epoch"), 0.999)
+    shows(epoch=5)
+    panel.get_by_role("combobox", name="Batches of a").select_option("fixed number of sequences")
+    shows(policy="fixed number of sequences")
+    size = panel.get_by_role("slider", name="Sequences")
+    size.focus()
+    page.keyboard.press("Home")
+    shows(batch_size=8)
+    page.keyboard.press("ArrowRight")
+    shows(batch_size=16)
+    found = notebook.delays(size, panel.locator(".vl-stage"), KEYS)
+    print(f"\n06 policies, drawn by the kernel: {summary(found)}", end="")
     print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
 
 
