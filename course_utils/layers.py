@@ -9,6 +9,23 @@ from course_utils.checks import check_lengths, check_mask, check_same_count
 from course_utils.masks import lengths_to_keep_mask
 
 
+def checked_keep_mask(padded: Tensor, lengths: Tensor) -> Tensor:
+    """Mark the real steps of a padded batch, and refuse lengths that do not fit it.
+
+    Args:
+        padded: (B, T, ...).
+        lengths: (B,) integers, from 1 to T.
+    Returns:
+        (B, T) bool, True = real.
+    Raises:
+        TypeError: `lengths` is no tensor of integers.
+        ValueError: their number is not B, or a length is not in 1..T.
+    """
+    check_lengths(lengths, padded.shape[1])
+    check_same_count(lengths, len(padded))
+    return lengths_to_keep_mask(lengths, padded.shape[1])
+
+
 class AttentionPool(nn.Module):
     """Average the steps of each sequence with learned weights, over real steps only (chapter 03).
 
@@ -32,9 +49,7 @@ class AttentionPool(nn.Module):
             TypeError: `lengths` is no tensor of integers.
             ValueError: their number is not B, or a length is not in 1..T.
         """
-        check_lengths(lengths, values.shape[1])
-        check_same_count(lengths, len(values))
-        keep = lengths_to_keep_mask(lengths, values.shape[1])[..., None]
+        keep = checked_keep_mask(values, lengths)[..., None]
         # Before the score and the sum alike: a weight of 0 does not stop a NaN.
         values = values.masked_fill(~keep, 0)
         weights = self.score(values).masked_fill(~keep, -torch.inf).softmax(dim=1)
@@ -137,9 +152,7 @@ class MaskedConv1d(nn.Module):
             TypeError: `lengths` is no tensor of integers.
             ValueError: their number is not B, a length is not in 1..T, or a sequence is too short.
         """
-        check_lengths(lengths, padded.shape[1])
-        check_same_count(lengths, len(padded))
-        keep = lengths_to_keep_mask(lengths, padded.shape[1])[..., None]
+        keep = checked_keep_mask(padded, lengths)[..., None]
         after = conv_lengths(lengths, **self.options)
         return self.conv(padded.masked_fill(~keep, 0).mT).mT, after
 

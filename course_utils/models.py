@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_packed_sequence
 
-from course_utils.checks import check_lengths, check_same_count
-from course_utils.layers import sinusoids
+from course_utils.layers import checked_keep_mask, sinusoids
 from course_utils.masks import lengths_to_keep_mask, masked_mean, to_key_padding_mask
 from course_utils.packed import pack
 
@@ -120,9 +119,7 @@ class MaskedTransformer(nn.Module):
             TypeError: `lengths` is no tensor of integers.
             ValueError: their number is not B, or a length is not in 1..T.
         """
-        check_lengths(lengths, padded.shape[1])
-        check_same_count(lengths, len(padded))
-        keep_mask = lengths_to_keep_mask(lengths, padded.shape[1])
+        keep_mask = checked_keep_mask(padded, lengths)
         # The mask cannot stop a NaN in the padding: it goes at the door.
         steps = self.project(padded.masked_fill(~keep_mask[..., None], 0))
         steps = steps + sinusoids(padded.shape[1], steps.shape[2]).to(steps)

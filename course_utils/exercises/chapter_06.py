@@ -118,15 +118,27 @@ def budget_batches(lengths, max_tokens):
     return [*batches, batch]
 
 
-def _real_steps_counted(lengths, max_tokens):
-    batches, batch, total = [], [], 0
-    for index, length in enumerate(lengths.tolist()):
-        if batch and total + length > max_tokens:
-            batches.append(batch)
-            batch, total = [], 0
-        batch.append(index)
-        total += length
-    return [*batches, batch]
+def _greedy(full):
+    """Make an answer that closes a batch where `full(sizes, length, max_tokens)` says so."""
+
+    def answer(lengths, max_tokens):
+        batches, batch, sizes = [], [], []
+        for index, length in enumerate(lengths.tolist()):
+            if batch and full(sizes, length, max_tokens):
+                batches.append(batch)
+                batch, sizes = [], []
+            batch.append(index)
+            sizes.append(length)
+        return [*batches, batch]
+
+    return answer
+
+
+_real_steps_counted = _greedy(lambda sizes, length, most: sum(sizes) + length > most)
+_old_longest = _greedy(lambda sizes, length, most: (len(sizes) + 1) * max(sizes) > most)
+_newest_length = _greedy(lambda sizes, length, most: (len(sizes) + 1) * length > most)
+_never_full = _greedy(lambda sizes, length, most: (len(sizes) + 1) * max(*sizes, length) >= most)
+_one_not_counted = _greedy(lambda sizes, length, most: len(sizes) * max(*sizes, length) > most)
 
 
 def _looked_after(lengths, max_tokens):
@@ -138,38 +150,6 @@ def _looked_after(lengths, max_tokens):
             batches.append(batch)
             batch, longest = [], 0
     return [*batches, batch] if batch else batches
-
-
-def _old_longest(lengths, max_tokens):
-    batches, batch, longest = [], [], 0
-    for index, length in enumerate(lengths.tolist()):
-        if batch and (len(batch) + 1) * longest > max_tokens:
-            batches.append(batch)
-            batch, longest = [], 0
-        batch.append(index)
-        longest = max(longest, length)
-    return [*batches, batch]
-
-
-def _newest_length(lengths, max_tokens):
-    batches, batch = [], []
-    for index, length in enumerate(lengths.tolist()):
-        if batch and (len(batch) + 1) * length > max_tokens:
-            batches.append(batch)
-            batch = []
-        batch.append(index)
-    return [*batches, batch]
-
-
-def _never_full(lengths, max_tokens):
-    batches, batch, longest = [], [], 0
-    for index, length in enumerate(lengths.tolist()):
-        if batch and (len(batch) + 1) * max(longest, length) >= max_tokens:
-            batches.append(batch)
-            batch, longest = [], 0
-        batch.append(index)
-        longest = max(longest, length)
-    return [*batches, batch]
 
 
 def _last_one_lost(lengths, max_tokens):
@@ -187,17 +167,6 @@ def _reopened(lengths, max_tokens):
         else:
             batches.append([index])
     return batches
-
-
-def _one_not_counted(lengths, max_tokens):
-    batches, batch, longest = [], [], 0
-    for index, length in enumerate(lengths.tolist()):
-        if batch and len(batch) * max(longest, length) > max_tokens:
-            batches.append(batch)
-            batch, longest = [], 0
-        batch.append(index)
-        longest = max(longest, length)
-    return [*batches, batch]
 
 
 def _misfit_lost(lengths, max_tokens):
