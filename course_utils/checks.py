@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -97,3 +99,23 @@ def check_mask(mask: Tensor, name: str = "keep_mask") -> None:
             f"{name} has shape {tuple(mask.shape)}, but must be (B, T) with at least one "
             f"sequence: use {name}[None] for a single one."
         )
+
+
+def check_whole(name: str, value: int, least: int) -> int:
+    """Refuse a number that is not whole, or too small.
+
+    Args:
+        name: of the argument, for the message.
+        value: the number; a truth value is none.
+        least: the smallest that is allowed.
+    Returns:
+        the number as an int.
+    Raises:
+        ValueError: it is not whole, or below `least`.
+
+    >>> check_whole("batch_size", 4, 1)
+    4
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}.")
+    return int(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from course_utils.checks import check_lengths
+from course_utils.checks import check_lengths, check_whole
 
 
 def _checked(lengths: Tensor | Sequence[int]) -> Tensor:
@@ -20,12 +19,6 @@ def _checked(lengths: Tensor | Sequence[int]) -> Tensor:
         lengths = torch.tensor(lengths, dtype=None if len(lengths) else torch.int64)
     check_lengths(lengths)
     return lengths.long().clone()  # what the caller does with theirs is no business of a plan
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}.")
-    return int(value)
 
 
 class _PooledBatches(Sampler[list[int]]):
@@ -48,7 +41,7 @@ class _PooledBatches(Sampler[list[int]]):
         self.pool_size, self.shuffle, self.drop = pool_size, shuffle, drop
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(f"generator is a {type(generator).__name__}: give a torch.Generator.")
-        self.seed = _whole("seed", seed, 0) if generator is None else generator.initial_seed()
+        self.seed = check_whole("seed", seed, 0) if generator is None else generator.initial_seed()
         self.epoch = 0
         self._planned: tuple[int, list[list[int]]] | None = None
 
@@ -60,7 +53,7 @@ class _PooledBatches(Sampler[list[int]]):
         Raises:
             ValueError: it is not.
         """
-        self.epoch = _whole("epoch", epoch, 0)
+        self.epoch = check_whole("epoch", epoch, 0)
 
     def _cut(self, pool: list[int]) -> list[list[int]]:
         """Cut a pool, sorted by length, into batches."""
@@ -127,8 +120,8 @@ class BucketBatchSampler(_PooledBatches):
         seed: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.batch_size = _whole("batch_size", batch_size, 1)
-        pool_size = self.batch_size * _whole("pool_batches", pool_batches, 1)
+        self.batch_size = check_whole("batch_size", batch_size, 1)
+        pool_size = self.batch_size * check_whole("pool_batches", pool_batches, 1)
         drop = len(lengths) % self.batch_size if drop_last else 0
         super().__init__(lengths, pool_size, shuffle, drop, seed, generator)
 
@@ -171,9 +164,11 @@ class TokenBudgetBatchSampler(_PooledBatches):
         seed: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
-        max_tokens = _whole("max_tokens", max_tokens, 1)
-        pool_batches = _whole("pool_batches", pool_batches, 1)
-        batch_cost = max_tokens // 8 if batch_cost is None else _whole("batch_cost", batch_cost, 0)
+        max_tokens = check_whole("max_tokens", max_tokens, 1)
+        pool_batches = check_whole("pool_batches", pool_batches, 1)
+        batch_cost = (
+            max_tokens // 8 if batch_cost is None else check_whole("batch_cost", batch_cost, 0)
+        )
         lengths = _checked(lengths)
         longest = int(lengths.argmax())
         if int(lengths[longest]) > max_tokens:

@@ -5,11 +5,11 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "course_utils"
 ORDER = [
-    *("data", "checks", "masks", "batching", "sampling", "packed", "oracle"),
+    *("data", "checks", "masks", "batching", "sampling", "rows", "packed", "oracle"),
     *("invariance", "layers", "measure", "models", "training", "conventions"),
     *("tracing", "svg", "plots", "result_plots", "packed_plots", "mask_plots"),
-    *("trace_plots", "policy_plots", "widgets", "mask_widgets", "trace_widgets"),
-    *("policy_widgets", "exercises"),
+    *("trace_plots", "policy_plots", "row_plots", "widgets", "mask_widgets", "trace_widgets"),
+    *("policy_widgets", "row_widgets", "exercises"),
 ]
 
 
