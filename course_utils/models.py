@@ -162,3 +162,81 @@ class Hybrid(nn.Module):
         keep_mask = lengths_to_keep_mask(lengths, padded.shape[1])
         steps = self.layer(steps, src_key_padding_mask=to_key_padding_mask(keep_mask))
         return self.head(masked_mean(steps, keep_mask))
+
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Block(nn.Module):
+    """A Transformer block that leaves to its caller who attends to whom (chapter 07).
+
+    Args:
+        d_model: D, the features; a multiple of `nhead`.
+        nhead: H, attention heads.
+    """
+
+    def __init__(self, d_model: int, nhead: int) -> None:
+        super().__init__()
+        self.nhead = nhead
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.qkv, self.out = nn.Linear(d_model, 3 * d_model), nn.Linear(d_model, d_model)
+        self.feed = nn.Sequential(
+            nn.Linear(d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model)
+        )
+
+    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+        """Let the steps attend, and then change each by itself.
+
+        Args:
+            x: (..., S, D): padded or packed rows, or one flat run of steps.
+            attend: `attend(q, k, v)` on tensors (..., H, S, D / H) gives one of that shape.
+        Returns:
+            (..., S, D).
+        """
+        parts = self.qkv(self.norm1(x)).unflatten(-1, (3, self.nhead, -1))
+        q, k, v = parts.movedim(-3, 0).transpose(-3, -2)
+        x = x + self.out(attend(q, k, v).transpose(-3, -2).flatten(-2))
+        return x + self.feed(self.norm2(x))
+
+
+class CausalLM(nn.Module):
+    """A small Transformer that predicts the next word (chapter 07).
+
+    Whoever calls it says where each step stands, and who attends to whom: the same weights run on
+    padded rows, on packed rows, and on one flat run of steps.
+
+    Args:
+        vocabulary: V, the number of words.
+        d_model: D, the features inside.
+        nhead: attention heads.
+        num_layers: blocks.
+        longest: positions that can be learned.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        d_model: int = 64,
+        nhead: int = 4,
+        num_layers: int = 2,
+        longest: int = 128,
+    ) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(vocabulary, d_model), nn.Embedding(longest, d_model)
+        self.blocks = nn.ModuleList(Block(d_model, nhead) for _ in range(num_layers))
+        self.norm, self.head = nn.LayerNorm(d_model), nn.Linear(d_model, vocabulary)
+
+    def forward(self, content: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Predict the word after each step.
+
+        Args:
+            content: (..., S) int64, word numbers below V.
+            positions: (..., S) int64, below `longest`.
+            attend: as in `Block`.
+        Returns:
+            (..., S, V) logits.
+        """
+        x = self.embed(content) + self.place(positions)
+        for block in self.blocks:
+            x = block(x, attend)
+        return self.head(self.norm(x))
