@@ -1,7 +1,7 @@
 # The commands of the course. Each sets up what it needs. Written for GNU make 3.81, which macOS has.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help setup lab test notebooks check
+.PHONY: help setup lab test notebooks check bench
 
 # The first of these that runs, and is a Python that fits, is taken: a name on PATH proves nothing.
 PYTHON = .venv/bin/python python3.11 python3.12 python3.13 python3 python
@@ -17,6 +17,7 @@ help:
 	@echo "make test            run every check"
 	@echo "make check           run the checks that take seconds"
 	@echo "make notebooks       run all notebooks anew and save them (NB=01: only that one)"
+	@echo "make bench           compare the samplers with those of other libraries (ARGS=--save)"
 	@echo
 	@echo "Each sets up .venv the first time. PYTHON=python3.12 names the Python to do it with."
 
@@ -63,3 +64,16 @@ test: setup
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	@$(say) "browser"
 	@$(RUN) -m pytest -q -s tests/browser
+
+# What the comparison needs beyond the course lies in a folder of its own, so that .venv stays as it
+# is. Exact versions without their dependencies, or pip would fetch torch once more, with CUDA.
+bench: setup
+	@$(MAKE) -s .bench/ready
+	@PYTHONPATH=.bench $(RUN) benchmarks/samplers.py $(ARGS)
+
+.bench/ready: benchmarks/requirements.txt .venv/course.json
+	$(say) "installing the other libraries into .bench, once"
+	rm -rf .bench
+	$(RUN) -m pip install -q --disable-pip-version-check --no-deps --target .bench -r $<
+	PYTHONPATH=.bench $(RUN) -m pip check --disable-pip-version-check
+	touch $@

@@ -1,5 +1,6 @@
 """One set of versions, in pyproject.toml, constraints.txt, environment.yml and the workflow."""
 
+import re
 import tomllib
 
 import preflight
@@ -14,6 +15,8 @@ ROOT = preflight.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+BENCH = [Requirement(line) for line in PROJECT["optional-dependencies"]["bench"]]
+BENCH_PINS = "benchmarks/requirements.txt"
 
 
 def exact(requirement: Requirement) -> str:
@@ -23,8 +26,8 @@ def exact(requirement: Requirement) -> str:
     return pin.version
 
 
-def constraints() -> dict[str, Requirement]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def constraints(file: str = "constraints.txt") -> dict[str, Requirement]:
+    lines = (ROOT / file).read_text().splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     named = {canonicalize_name(pin.name): pin for pin in pins}
     assert len(named) == len(pins), "a package is pinned twice"
@@ -46,7 +49,26 @@ def test_the_tested_version_is_in_the_range(requirement):
     assert requirement.specifier.contains(exact(pin))
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + TEST, ids=str)
+@pytest.mark.parametrize("requirement", BENCH, ids=str)
+def test_so_is_that_of_the_comparison(requirement):
+    pins = constraints() | constraints(BENCH_PINS)
+    assert requirement.specifier.contains(exact(pins[canonicalize_name(requirement.name)]))
+
+
+def test_the_comparison_brings_no_other_version_of_what_the_course_has():
+    """Its folder comes first on Python's path: a second torch there would be the one that runs."""
+    assert not constraints(BENCH_PINS).keys() & constraints().keys()
+    assert all(exact(pin) for pin in constraints(BENCH_PINS).values())
+
+
+def test_the_saved_comparison_is_of_these_versions():
+    pins = constraints() | constraints(BENCH_PINS)
+    saved = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    for name in ("torch", "numpy", "transformers", "lhotse"):
+        assert re.search(rf"\b{name} {re.escape(exact(pins[name]))}[,.+]", saved), name
+
+
+@pytest.mark.parametrize("requirement", RUNTIME + TEST + BENCH, ids=str)
 def test_a_range_has_both_ends(requirement):
     operators = {part.operator for part in requirement.specifier}
     assert operators == {">=", "<"}
