@@ -176,8 +176,7 @@ class Rows(NamedTuple):
     Attributes:
         content: (R, T, ...) the steps; 0 at padding.
         document_id: (R, T) int64, the number of the sequence that a step belongs to; -1 at padding.
-        positions: (R, T) int64, the place of a step in its own sequence, from 0; padding is
-            counted like a sequence.
+        positions: (R, T) int64, the place of a step in its own sequence, from 0; 0 at padding.
     """
 
     content: Tensor
@@ -227,7 +226,6 @@ def fill_rows(sequences: Sequence[Tensor], rows: Sequence[Sequence[int]], capaci
             document_id[row, start:end] = index
             positions[row, start:end] = torch.arange(end - start)
             start = end
-        positions[row, start:] = torch.arange(capacity - start)
     return Rows(content, document_id, positions)
 
 

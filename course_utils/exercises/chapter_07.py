@@ -148,28 +148,35 @@ def positions(document_id):
     place = torch.arange(document_id.shape[1]).expand_as(document_id)
     begins = torch.ones_like(document_id, dtype=torch.bool)
     begins[:, 1:] = document_id[:, 1:] != document_id[:, :-1]
-    return place - place.where(begins, 0).cummax(dim=1).values
+    first = place.where(begins, 0).cummax(dim=1).values
+    return (place - first).where(document_id >= 0, 0)
 
 
 def _not_reset(document_id):
-    return torch.arange(document_id.shape[1]).expand_as(document_id).clone()
+    return torch.arange(document_id.shape[1]).where(document_id >= 0, 0)
+
+
+def _padding_counted(document_id):
+    same = document_id[:, :, None] == document_id[:, None, :]
+    return same.tril(-1).sum(dim=2)
 
 
 def _from_one(document_id):
-    return positions(document_id) + 1
+    return (positions(document_id) + 1).where(document_id >= 0, 0)
 
 
 def _which_document(document_id):
     begins = torch.ones_like(document_id)
     begins[:, 1:] = document_id[:, 1:] != document_id[:, :-1]
-    return begins.cumsum(dim=1) - 1
+    return (begins.cumsum(dim=1) - 1).where(document_id >= 0, 0)
 
 
 def _one_late(document_id):
     place = torch.arange(document_id.shape[1]).expand_as(document_id)
     ends = torch.zeros_like(document_id, dtype=torch.bool)
     ends[:, :-1] = document_id[:, 1:] != document_id[:, :-1]
-    return place - place.where(ends, 0).cummax(dim=1).values
+    late = place - place.where(ends, 0).cummax(dim=1).values
+    return late.where(document_id >= 0, 0)
 
 
 def _over_all_rows(document_id):
@@ -178,17 +185,17 @@ def _over_all_rows(document_id):
 
 
 def _first_row_for_all(document_id):
-    return positions(document_id[:1]).expand_as(document_id).clone()
+    return positions(document_id[:1]).where(document_id >= 0, 0)
 
 
 def _how_long(document_id):
     same = document_id[:, :, None] == document_id[:, None, :]
-    return same.sum(dim=2)
+    return same.sum(dim=2).where(document_id >= 0, 0)
 
 
 def _steps_left(document_id):
     same = document_id[:, :, None] == document_id[:, None, :]
-    return same.triu(1).sum(dim=2)
+    return same.triu(1).sum(dim=2).where(document_id >= 0, 0)
 
 
 def _target_cases():
@@ -421,14 +428,14 @@ EXERCISES = [
         task=(
             "`document_id` (R, T) holds the number of the sequence that each step belongs to; the "
             "steps of a sequence stand together, and another row may use its number again. Return "
-            "`positions` (R, T): the place of each step in its own sequence, from 0. Count padding "
-            "(-1) like a sequence."
+            "`positions` (R, T): the place of each step in its own sequence, from 0. At padding "
+            "(-1), give 0."
         ),
         hints=(
             "A loop over the steps does it: back to 0 wherever the id changes. Without a loop: "
             "`arange` minus the place where the own sequence begins.",
             "Mark where a sequence begins. `place.where(begins, 0).cummax(dim=1).values` carries "
-            "the place of the last beginning along.",
+            "the place of the last beginning along. At the end, `.where(document_id >= 0, 0)`.",
         ),
         solution=positions,
         cases=_document_cases,
@@ -440,6 +447,18 @@ EXERCISES = [
                 "of nowhere. Start anew where the id changes.",
             ),
             Misconception(
+                "not reset, padding too",
+                lambda document_id: torch.arange(document_id.shape[1]).expand_as(document_id),
+                "The positions run on over the whole row, the padding too. Start anew where the id "
+                "changes, and give 0 at padding.",
+            ),
+            Misconception(
+                "padding counted",
+                _padding_counted,
+                "Right at the real steps. But padding is counted too, and in a long row its "
+                "positions may be more than the model has learned. Give 0 there.",
+            ),
+            Misconception(
                 "from 1",
                 _from_one,
                 "Each sequence begins at 1, but alone it begins at 0: every position is one off.",
@@ -448,7 +467,7 @@ EXERCISES = [
                 "the number of the sequence",
                 _which_document,
                 "Those say *which* sequence in the row a step belongs to, not its place in it.",
-                also=(lambda document_id: document_id.clone(),),
+                also=(lambda document_id: document_id.where(document_id >= 0, 0),),
             ),
             Misconception(
                 "reset one step early",
