@@ -34,7 +34,12 @@ def figure(fig, alt: str) -> Picture:
 
 
 def line_charts(
-    x: Sequence[float], charts: Mapping[str, Sequence[float]], *, xlabel: str, alt: str
+    x: Sequence[float],
+    charts: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    alt: str,
+    ticks: Sequence[str] | None = None,
 ) -> Picture:
     """Draw line charts side by side over the same x, each from 0 up.
 
@@ -43,6 +48,7 @@ def line_charts(
         charts: title -> N numbers.
         xlabel: what x is, with its unit.
         alt: what a reader sees.
+        ticks: N names for x, where its numbers are not what they say.
     Returns:
         Picture: PNG.
     """
@@ -52,6 +58,8 @@ def line_charts(
     for axis, (title, y) in zip(np.atleast_1d(axes), charts.items(), strict=True):
         axis.plot(x, y, "o-", color="#4b5563")
         axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * max(y)))
+        if ticks is not None:
+            axis.set_xticks(x, ticks)
     return figure(fig, alt)
 
 

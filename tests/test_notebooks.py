@@ -220,6 +220,40 @@ def test_solutions_of_chapter_06_make_the_imported_sampler():
     assert sorted(batches) == sorted(sampler)
 
 
+def test_taught_packers_and_model_of_chapter_07_are_the_imported_ones():
+    from course_utils import rows
+
+    name = "07_sequence_packing.ipynb"
+    lengths = torch.randint(1, 20, (60,), generator=torch.Generator().manual_seed(0))
+    assert taught(name, "def first_fit")["first_fit"](lengths, 24) == rows.first_fit(lengths, 24)
+    counts = torch.bincount(lengths)
+    here = taught(name, "def pack_histogram")["pack_histogram"]
+    assert here(counts, 24) == rows.pack_histogram(counts, 24)
+    block = taught(name, "class Block")["Block"]
+    here = taught(name, "class CausalLM", Block=block)["CausalLM"]
+    content, both = torch.randint(0, 9, (2, 6)), []
+    places = torch.arange(6).expand(2, 6)
+    for cls in (here, models.CausalLM):
+        torch.manual_seed(0)
+        model = cls(9, 8, 2)
+        both.append(model(content, places, torch.nn.functional.scaled_dot_product_attention))
+    assert torch.equal(*both)
+
+
+def test_solutions_of_chapter_07_are_the_imported_functions():
+    from course_utils import rows
+
+    pack, mask, places, targets = (EXERCISES[f"07.{n}"].solution for n in (1, 2, 3, 4))
+    lengths = torch.randint(1, 9, (12,), generator=torch.Generator().manual_seed(0))
+    packed = pack(lengths, 10)
+    assert packed == rows.best_fit_decreasing(lengths, 10)
+    texts = [torch.randint(0, 9, (length,)) for length in lengths.tolist()]
+    content, document_id, positions = rows.fill_rows(texts, packed, 10)
+    assert torch.equal(mask(document_id)[:, None], rows.document_mask(document_id))
+    assert torch.equal(places(document_id), positions)
+    assert torch.equal(targets(content, document_id), rows.next_step_targets(content, document_id))
+
+
 # --- the tool ---
 
 

@@ -105,7 +105,7 @@ def _document_cases():
     return [(torch.tensor(row),) for row in rows]
 
 
-def document_mask(document_id):
+def attend_own(document_id):
     same = document_id[:, :, None] == document_id[:, None, :]
     return same.tril()
 
@@ -120,11 +120,11 @@ def _causal_only(document_id):
 
 
 def _inverted(document_id):
-    return ~document_mask(document_id)
+    return ~attend_own(document_id)
 
 
 def _empty_rows(document_id):
-    return document_mask(document_id) & (document_id >= 0)[:, :, None]
+    return attend_own(document_id) & (document_id >= 0)[:, :, None]
 
 
 def _not_itself(document_id):
@@ -144,7 +144,7 @@ def _padding_hidden_only(document_id):
     return (real[:, :, None] & real[:, None, :]).tril()
 
 
-def positions(document_id):
+def positions_anew(document_id):
     place = torch.arange(document_id.shape[1]).expand_as(document_id)
     begins = torch.ones_like(document_id, dtype=torch.bool)
     begins[:, 1:] = document_id[:, 1:] != document_id[:, :-1]
@@ -162,7 +162,7 @@ def _padding_counted(document_id):
 
 
 def _from_one(document_id):
-    return (positions(document_id) + 1).where(document_id >= 0, 0)
+    return (positions_anew(document_id) + 1).where(document_id >= 0, 0)
 
 
 def _which_document(document_id):
@@ -181,11 +181,11 @@ def _one_late(document_id):
 
 def _over_all_rows(document_id):
     flat = document_id.flatten()[None]
-    return positions(flat).reshape(document_id.shape)
+    return positions_anew(flat).reshape(document_id.shape)
 
 
 def _first_row_for_all(document_id):
-    return positions(document_id[:1]).where(document_id >= 0, 0)
+    return positions_anew(document_id[:1]).where(document_id >= 0, 0)
 
 
 def _how_long(document_id):
@@ -216,7 +216,7 @@ def _target_cases():
     ]
 
 
-def next_step_targets(content, document_id):
+def targets_inside(content, document_id):
     targets = torch.full_like(content, -100)
     same = (document_id[:, 1:] == document_id[:, :-1]) & (document_id[:, 1:] >= 0)
     targets[:, :-1] = content[:, 1:].where(same, -100)
@@ -262,12 +262,12 @@ def _first_step_ignored(content, document_id):
 
 
 def _zeros_for_ignored(content, document_id):
-    targets = next_step_targets(content, document_id)
+    targets = targets_inside(content, document_id)
     return targets.where(targets >= 0, 0)
 
 
 def _zero_is_padding(content, document_id):
-    targets = next_step_targets(content, document_id)
+    targets = targets_inside(content, document_id)
     return targets.where(targets != 0, -100)
 
 
@@ -367,7 +367,7 @@ EXERCISES = [
             "with each, without a loop?",
             "`document_id[:, :, None] == document_id[:, None, :]`, and of that the `tril()`.",
         ),
-        solution=document_mask,
+        solution=attend_own,
         cases=_document_cases,
         misconceptions=(
             Misconception(
@@ -393,7 +393,7 @@ EXERCISES = [
                 "Right at the real steps. But rows of padding are empty now, and an empty row is "
                 "NaN on some of the roads of chapter 04. Let padding attend to padding.",
                 also=(
-                    lambda document_id: document_mask(document_id) & (document_id >= 0)[:, None, :],
+                    lambda document_id: attend_own(document_id) & (document_id >= 0)[:, None, :],
                 ),
             ),
             Misconception(
@@ -437,7 +437,7 @@ EXERCISES = [
             "Mark where a sequence begins. `place.where(begins, 0).cummax(dim=1).values` carries "
             "the place of the last beginning along. At the end, `.where(document_id >= 0, 0)`.",
         ),
-        solution=positions,
+        solution=positions_anew,
         cases=_document_cases,
         misconceptions=(
             Misconception(
@@ -514,7 +514,7 @@ EXERCISES = [
             "Keep it where `document_id[:, 1:] == document_id[:, :-1]` and the id is not -1; the "
             "rest is -100, the last column too.",
         ),
-        solution=next_step_targets,
+        solution=targets_inside,
         cases=_target_cases,
         misconceptions=(
             Misconception(

@@ -17,6 +17,7 @@ from course_utils.data import japanese_vowels, python_docs_paragraphs
 from course_utils.exercises import EXERCISES
 from course_utils.mask_widgets import attention_explorer, loss_explorer
 from course_utils.policy_widgets import policy_explorer
+from course_utils.row_widgets import packing_explorer
 from course_utils.trace_widgets import trace_explorer
 from course_utils.tracing import FAULTS
 from course_utils.widgets import padding_explorer
@@ -485,6 +486,51 @@ def test_chapter_06_policies(ran, baseline):
     shows(batch_size=16)
     found = notebook.delays(size, panel.locator(".vl-stage"), KEYS)
     print(f"\n06 policies, drawn by the kernel: {summary(found)}", end="")
+    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+
+
+def test_chapter_07_rows(ran, baseline):
+    notebook = ran("07_sequence_packing.ipynb")
+    page = notebook.page
+    assert notebook.errors() == []
+    panel = notebook.root.locator(".vl-panel")
+    expect(panel).to_have_count(1)
+    twin = packing_explorer(torch.tensor([3, 2, 7, 5, 1, 2, 10, 3, 8, 1, 7, 6]))
+    pictures = panel.locator(".vl-stage svg")
+
+    def shows(**changed: object) -> None:
+        twin.values = twin.values | changed
+        said = [re.search('aria-label="([^"]*)"', part)[1] for part in twin.picture.parts]
+        for place, words in enumerate(said):
+            expect(pictures.nth(place)).to_have_attribute("aria-label", words)
+        expect(panel.locator(".vl-words")).to_have_text(twin.words)
+
+    shows()
+    notebook.screenshot(panel, "07_rows_first_fit")
+    panel.get_by_role("combobox", name="Packer").select_option("best-fit decreasing")
+    shows(packer="best-fit decreasing")
+    panel.get_by_role("combobox", name="Mask").select_option("causal, own sequence only")
+    shows(mask="causal, own sequence only")
+    panel.get_by_role("checkbox", name="Positions start anew").check()
+    shows(anew=True)
+    notebook.screenshot(panel, "07_rows_best_fit")
+    panel.locator("[data-pick='2']").click()
+    shows(pick="2")
+    page.keyboard.press("ArrowDown")
+    placed = panel.get_by_role("slider", name="Placed")
+    placed.focus()
+    page.keyboard.press("Home")
+    shows(placed=1)
+    for count in (2, 3, 4, 5):
+        page.keyboard.press("ArrowRight")
+        shows(placed=count)
+    notebook.screenshot(panel, "07_rows_five_placed")
+    set_by_mouse(notebook, panel.get_by_role("slider", name="Steps a row, T"), 0.999)
+    shows(capacity=18)
+    panel.get_by_role("combobox", name="Packer").select_option("one sequence a row")
+    shows(packer="one sequence a row")
+    found = notebook.delays(placed, panel.locator(".vl-stage"), KEYS)
+    print(f"\n07 rows, drawn by the kernel: {summary(found)}", end="")
     print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
 
 
