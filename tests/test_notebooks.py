@@ -264,6 +264,7 @@ def book(*sources, outputs=()):
         cell.outputs = [nbformat.from_dict(output) for output in outputs]
     new = nbformat.v4.new_notebook(cells=cells)
     new.metadata = nbformat.from_dict(tool.METADATA)
+    tool.mark(new)
     return new
 
 
@@ -288,7 +289,8 @@ def test_clean_drops_widget_views_state_and_timestamps():
     assert "run-dependent" in tool.faults(dirty)[0]
     cleaned = tool.clean(dirty)
     assert cleaned.cells[0].outputs[0].data == {"text/html": "<img>"}
-    assert cleaned.cells[0].metadata == {"tags": ["keep"]} and "widgets" not in cleaned.metadata
+    assert cleaned.cells[0].metadata.keys() == {"tags", "slideshow"}
+    assert cleaned.cells[0].metadata["tags"] == ["keep"] and "widgets" not in cleaned.metadata
     assert tool.faults(cleaned) == []
 
 
@@ -388,6 +390,20 @@ def test_an_error_in_a_cell_leaves_the_notebook_as_it_was(folder):
 def test_a_prefix_that_no_notebook_has_is_told(folder, capsys):
     assert tool.main(["77"]) == 2
     assert "begins with '77'" in capsys.readouterr().err
+
+
+def test_tidy_saves_as_kept_without_running(folder, capsys):
+    path = folder / "00_one.ipynb"
+    before = path.read_bytes()
+    assert tool.main(["--tidy"]) == 0
+    assert path.read_bytes() == before and "unchanged, not run" in capsys.readouterr().out
+    dirty = nbformat.read(path, as_version=4)
+    dirty.cells[0].source = "1 / 0"
+    dirty.metadata["widgets"] = {}
+    nbformat.write(dirty, path)
+    assert tool.main(["--tidy"]) == 0
+    saved = nbformat.read(path, as_version=4)
+    assert saved.cells[0].source == "1 / 0" and "widgets" not in saved.metadata
 
 
 def test_check_writes_nothing_and_fails_on_a_fault(folder, capsys):

@@ -3,9 +3,11 @@
     python tools/notebooks.py            all of them
     python tools/notebooks.py 01         those whose name begins so
     python tools/notebooks.py --check    only say whether they are saved that way
+    python tools/notebooks.py --tidy     save them that way without running them
 
 Kept: outputs and execution counts. Dropped: widget state, widget views (their static picture
-with alt text stays), timestamps, and whatever else differs from one run to the next. A cell
+with alt text stays), timestamps, and whatever else differs from one run to the next. Made anew:
+the slide marks (`tools/slides.py`); a heading begins a cell, because a slide begins there. A cell
 tagged `nbval-ignore-output` shows figures of one machine; while no code cell of its notebook
 has changed, its saved output stays, so that a second run changes nothing (FRESH=1 measures
 anew).
@@ -24,6 +26,7 @@ import time
 
 import nbformat
 from nbclient import NotebookClient
+from slides import mark, split_at_headings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -68,10 +71,11 @@ def _collapse(text: str) -> str:
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what differs from run to run, in place, and return the notebook."""
+    """Drop what differs from run to run and mark the slides, in place; return the notebook."""
     notebook.metadata = nbformat.from_dict(METADATA)
+    split_at_headings(notebook)
     for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in ("tags", "slideshow") if key in cell.metadata}
+        kept = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
         cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type != "code":
             continue
@@ -89,6 +93,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "stream":
                 output.text = _collapse(output.text)
         cell.outputs = outputs
+    mark(notebook)
     return notebook
 
 
@@ -107,7 +112,10 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
         found.append("a picture without alt text: show it with course_utils.plots.figure")
     before = nbformat.writes(notebook)
     if nbformat.writes(clean(nbformat.reads(before, as_version=4))) != before:
-        found.append("run-dependent metadata, widget views or progress-bar leftovers")
+        found.append(
+            "run-dependent metadata, widget views, progress-bar leftovers, or slides not as marked "
+            "by tools/slides.py"
+        )
     return found
 
 
@@ -146,6 +154,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("prefix", nargs="?", default="", help="such as 01; all where left out")
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--tidy", action="store_true", help="clean and mark, do not run")
     options = parser.parse_args(arguments)
     paths = sorted(FOLDER.glob(f"{options.prefix}*.ipynb"))
     if not paths:
@@ -159,16 +168,17 @@ def main(arguments: list[str]) -> int:
             print(f"{path.name}: {'; '.join(found) or 'ok'}")
             continue
         started = time.monotonic()
-        notebook = execute(path)
+        notebook = clean(nbformat.read(path, as_version=4)) if options.tidy else execute(path)
         text = nbformat.writes(notebook) + "\n"
+        how = "not run" if options.tidy else f"run in {time.monotonic() - started:.0f} s"
         if path.read_text() == text:
-            print(f"{path.name}: unchanged, run in {time.monotonic() - started:.0f} s")
+            print(f"{path.name}: unchanged, {how}")
             continue
         copy = keep_copy(path)
         if copy:
             print(f"{path.name} had edits that git does not hold; a copy is in {copy}")
         path.write_text(text)
-        print(f"{path.name}: saved, run in {time.monotonic() - started:.0f} s")
+        print(f"{path.name}: saved, {how}")
     if failed:
         print("Run `make notebooks` to save them as the course keeps them.", file=sys.stderr)
     return int(failed)
