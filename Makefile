@@ -1,7 +1,7 @@
 # The commands of the course. Each sets up what it needs. Written for GNU make 3.81, which macOS has.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help setup lab test notebooks check bench slides
+.PHONY: help setup lab test notebooks check bench slides preflight
 
 # The first of these that runs, and is a Python that fits, is taken: a name on PATH proves nothing.
 PYTHON = .venv/bin/python python3.11 python3.12 python3.13 python3 python
@@ -14,11 +14,12 @@ say = printf '\n== %s\n'
 
 help:
 	@echo "make lab             open the course in JupyterLab (ARGS= more arguments for JupyterLab)"
+	@echo "make preflight       try all that a session needs, the day before"
 	@echo "make test            run every check"
 	@echo "make check           run the checks that take seconds"
 	@echo "make notebooks       run all notebooks anew and save them (NB=01: only that one)"
 	@echo "make bench           compare the samplers with those of other libraries (ARGS=--save)"
-	@echo "make slides          write the chapters as slides into slides/ (NB=01: only that one)"
+	@echo "make slides          write the chapters as slides into build/slides/ (NB=01: only that one)"
 	@echo
 	@echo "Each sets up .venv the first time. PYTHON=python3.12 names the Python to do it with."
 
@@ -35,6 +36,9 @@ setup:
 lab: setup
 	@$(RUN) tools/preflight.py
 	@$(RUN) -m jupyterlab --LabApp.default_url=$(FIRST) $(ARGS)
+
+preflight: setup
+	@$(RUN) tools/day_before.py
 
 notebooks: setup
 	@$(RUN) tools/notebooks.py $(NB)

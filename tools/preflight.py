@@ -25,7 +25,7 @@ DISK_TO_INSTALL = 4 * GIB
 # generous guess; nothing here measures it.
 DISK_TO_INSTALL_CUDA = 10 * GIB
 DISK_TO_RUN = GIB // 2
-# Two notebooks' kernels (0.4 GB each at their peak), the server, and a browser tab.
+# A notebook's kernel at its peak (0.8 GiB in chapter 05), the server (0.1), and a browser tab.
 MEMORY_TO_RUN = 3 * GIB // 2
 
 
