@@ -66,7 +66,7 @@ test: setup
 	@$(say) "examples in docstrings"
 	@$(RUN) -m pytest -q --doctest-modules course_utils
 	@$(say) "exercises"
-	@$(RUN) -m course_utils.exercises
+	@$(RUN) -m course_utils.exercises --audit
 	@$(say) "notebooks"
 	@$(RUN) -m pytest -q -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from course_utils.exercises import EXERCISES, check, exercise
-from course_utils.exercises.__main__ import faults, main
+from course_utils.exercises.__main__ import faults, for_teachers, main
 from course_utils.exercises.engine import Exercise, Misconception, judge
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
@@ -116,7 +116,31 @@ def test_audit_command_exits_with_0():
         [sys.executable, "-m", "course_utils.exercises"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    assert [line[:4] for line in done.stdout.splitlines()] == list(EXERCISES)
+    audit, _, listing = done.stdout.partition("\n\n")
+    assert [line[:4] for line in audit.splitlines()] == list(EXERCISES)
+    paragraphs = listing.split("\n\n")[1:]
+    for one, paragraph in zip(EXERCISES.values(), paragraphs, strict=True):
+        assert paragraph.startswith(f"{one.id}  {one.title}: {one.minutes} minutes\n")
+        assert paragraph.count("\n    - ") == len(one.misconceptions)
+
+
+def test_listing_says_what_the_check_says():
+    text = for_teachers(TOY)
+    assert text.splitlines()[0] == "99.1  Double: 1 minutes"
+    assert "Return `values` times two." in text
+    assert "    - same: You returned what you were given." in text
+    # The sentence of a misconception that depends on its case is that of the smallest failing one.
+    assert "    - square: [1.0]?" in text
+
+
+def test_listing_of_one_chapter_and_of_none():
+    command = [sys.executable, "-m", "course_utils.exercises"]
+    done = subprocess.run([*command, "01.2", "00"], capture_output=True, text=True)
+    assert [line[:4] for line in done.stdout.splitlines()[:3]] == ["00.1", "00.2", "01.2"]
+    done = subprocess.run([*command, "--audit", "01.2"], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    done = subprocess.run([*command, "77"], capture_output=True, text=True)
+    assert done.returncode == 1 and "No exercise begins with 77" in done.stderr
 
 
 def documented(values):

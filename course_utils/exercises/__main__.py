@@ -1,12 +1,15 @@
-"""Audit every exercise: ``python -m course_utils.exercises``, exit 1 on any failure.
+"""Audit and list every exercise: ``python -m course_utils.exercises``, exit 1 on any failure.
 
-The solution must be accepted, the stub called not attempted, and each misconception told by
-its own name. One line an exercise.
+First one line an exercise: the solution must be accepted, the stub called not attempted, and each
+misconception told by its own name. Then the same exercises for whoever teaches them: minutes,
+task, and each misconception with what to say. ``python -m course_utils.exercises 03 04.1`` takes
+only those whose numbers begin so, and ``--audit`` leaves out the list.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterable
 
@@ -43,9 +46,32 @@ def faults(one: Exercise) -> list[str]:
     return found
 
 
-def main(exercises: Iterable[Exercise] = EXERCISES.values()) -> int:
-    """Print one line an exercise, and return the exit status."""
-    failed = False
+def for_teachers(one: Exercise) -> str:
+    """Describe an exercise for whoever teaches it.
+
+    Args:
+        one: the exercise.
+    Returns:
+        title, minutes and task, then a paragraph a misconception: its name, and what the check
+        says of the smallest case in which the wrong answer fails.
+    """
+
+    def paragraph(text: str, first: str) -> str:
+        return textwrap.fill(text, 96, initial_indent=first, subsequent_indent=" " * 6)
+
+    lines = [f"{one.id}  {one.title}: {one.minutes} minutes", paragraph(one.task, " " * 6)]
+    for misconception in one.misconceptions:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            told = judge(one, misconception.wrong).text
+        said = told.removeprefix(f"Exercise {one.id}: {misconception.name}. ")
+        lines.append(paragraph(f"{misconception.name}: {said}", "    - "))
+    return "\n".join(lines)
+
+
+def main(exercises: Iterable[Exercise] = EXERCISES.values(), listing: bool = True) -> int:
+    """Audit the exercises, list them if asked to, and return the exit status."""
+    exercises, failed = list(exercises), False
     for one in exercises:
         wrong = faults(one)
         failed = failed or bool(wrong)
@@ -53,8 +79,16 @@ def main(exercises: Iterable[Exercise] = EXERCISES.values()) -> int:
         print(
             f"{one.id}  {'FAIL' if wrong else 'ok'}  {one.title} ({told})", *wrong, sep="\n      "
         )
+    if listing:
+        print("\nFor whoever teaches them: minutes, task, and what to say to each wrong answer.")
+        for one in exercises:
+            print(f"\n{for_teachers(one)}")
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = tuple(one for one in sys.argv[1:] if one != "--audit") or ("",)
+    chosen = [one for id, one in EXERCISES.items() if id.startswith(asked)]
+    if not chosen:
+        sys.exit(f"No exercise begins with {' or '.join(asked)}: they are {', '.join(EXERCISES)}.")
+    sys.exit(main(chosen, listing="--audit" not in sys.argv))
