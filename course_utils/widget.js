@@ -1,6 +1,7 @@
 // Draws nothing and computes nothing: labelled native controls, and the SVG that Python drew.
 // A control changes or a cell is picked -> `values` goes to Python -> Python answers with `svg`.
-// Where Python has drawn a position beforehand (`frames`), no kernel is needed to show it.
+// Where Python has drawn a position beforehand (`frames`), no kernel is needed to show it. A page
+// that has none (`launch` says where there is one) keeps to those positions, and says so.
 function build(spec, id) {
   const input = document.createElement(spec.options ? "select" : "input");
   if (spec.options) {
@@ -54,6 +55,14 @@ export default {
 
     const inputs = {};
     const shown = {};
+    const launch = model.get("launch");
+    const names = () => Object.keys(model.get("values")).sort();
+    // Does a frame differ from what is shown in the value of this name?
+    const reachable = (name) => {
+      const place = names().indexOf(name);
+      const now = String(model.get("values")[name]);
+      return !launch || Object.keys(model.get("frames")).some((key) => key.split("|")[place] !== now);
+    };
     const change = (changed) => {
       model.set("values", { ...model.get("values"), ...changed });
       model.save_changes();
@@ -68,6 +77,7 @@ export default {
       output.htmlFor = id;
       if (!spec.unit) output.className = "vl-bare";
       if (spec.options || spec.check) output.hidden = true;
+      input.disabled = !reachable(spec.name);
       input.addEventListener("input", () => {
         const value = spec.options ? input.value : spec.check ? input.checked : Number(input.value);
         // A slider moves on from the cell that was picked; a choice keeps it.
@@ -81,6 +91,18 @@ export default {
       bar.append(group);
     }
 
+    const dead = Object.values(inputs).filter((input) => input.disabled);
+    if (dead.length) {
+      const note = document.createElement("p");
+      note.className = "vl-words";
+      const which = dead.length < Object.keys(inputs).length ? "The greyed controls" : "These controls";
+      const picks = "pick" in model.get("values") && !reachable("pick") ? ", and picking a cell," : "";
+      note.append(`${which}${picks} need a running kernel: `);
+      const link = note.appendChild(document.createElement("a"));
+      Object.assign(link, { href: launch, textContent: "launch on Binder" });
+      bar.after(note);
+    }
+
     let drawn = null;
     const show = (svg, text) => {
       words.textContent = text;
@@ -89,6 +111,10 @@ export default {
       const focused = stage.contains(document.activeElement) ? document.activeElement : null;
       const view = focused && views().indexOf(focused.closest("svg"));
       stage.innerHTML = drawn = svg;
+      // A cell that cannot answer must not look as if it could.
+      if (!reachable("pick"))
+        for (const cell of stage.querySelectorAll("[data-pick]"))
+          for (const name of ["data-pick", "role", "aria-label", "aria-pressed", "tabindex"]) cell.removeAttribute(name);
       // One stop for the Tab key in each view: the chosen cell, or else the first.
       for (const one of views()) {
         const cell = one.querySelector('[aria-pressed="true"]') ?? one.querySelector("[data-pick]");
@@ -142,8 +168,14 @@ export default {
     };
     // A frame goes before `svg`: a late answer to an earlier position must not replace it. Where
     // there is none, the picture stays until Python has drawn another.
-    const frame = () => model.get("frames")[Object.values(model.get("values")).join("|")];
+    const frame = () => model.get("frames")[names().map((name) => model.get("values")[name]).join("|")];
     const redraw = () => show(...(frame() ?? [model.get("svg"), model.get("words")]));
+    // A picture too wide for its place is scrolled by keys too.
+    new ResizeObserver(() => {
+      const wide = stage.scrollWidth > stage.clientWidth && !stage.querySelector('[tabindex="0"]');
+      if (wide) stage.tabIndex = 0;
+      else stage.removeAttribute("tabindex");
+    }).observe(stage);
     model.on("change:values", follow);
     model.on("change:controls", follow);
     model.on("change:svg", redraw);

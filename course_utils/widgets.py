@@ -18,6 +18,7 @@ from course_utils.packed import layout
 from course_utils.svg import LETTERS, Picture
 
 _HERE = pathlib.Path(__file__).parent
+HINT = "Run this cell to use the controls"
 
 
 class Panel(anywidget.AnyWidget):
@@ -46,6 +47,8 @@ class Panel(anywidget.AnyWidget):
     svg = traitlets.Unicode().tag(sync=True)
     words = traitlets.Unicode().tag(sync=True)
     frames = traitlets.Dict().tag(sync=True)
+    # A page without a kernel says here where its reader finds one.
+    launch = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -59,7 +62,9 @@ class Panel(anywidget.AnyWidget):
         frames = {}
         for position in positions:
             picture, words = draw(**position)
-            frames["|".join(map(str, position.values()))] = [picture.svg, words]
+            # In the order of names: a saved state is sorted by them.
+            key = "|".join(str(position[name]) for name in sorted(position))
+            frames[key] = [picture.svg, words]
         self._draw, self._settle = draw, settle
         self._controls = controls if callable(controls) else lambda values: controls
         self._settled = dict(values)
@@ -86,7 +91,7 @@ class Panel(anywidget.AnyWidget):
         # A notebook that is opened and not yet run has no kernel to draw: it shows this picture.
         data, metadata = super()._repr_mimebundle_(**kwargs)
         names = ", ".join(control["label"] for control in self.controls)
-        hint = f"<p><em>Run this cell to use the controls: {names}.</em></p>"
+        hint = f"<p><em>{HINT}: {names}.</em></p>"
         data["text/plain"] = repr(self._still)
         data["text/html"] = self._still._repr_html_() + hint
         return data, metadata

@@ -146,7 +146,7 @@ def test_explorer_has_a_frame_for_each_step_and_order():
     one = panel()
     assert len(one.frames) == 14
     one.values = one.values | {"step": 3, "order": "as given"}
-    key = "|".join(map(str, one.values.values()))
+    key = "|".join(str(one.values[name]) for name in sorted(one.values))
     assert one.frames[key] == [one.svg, one.words]
 
 
