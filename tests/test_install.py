@@ -434,3 +434,15 @@ def test_jupyterlab_reads_them(tmp_path, monkeypatch):
     url, overrides = done.stdout.splitlines()
     assert url == "/lab/tree/notebooks/00_start_here.ipynb"
     assert overrides == str(install.OVERRIDES)
+
+
+def test_what_builds_the_site_is_added_once_and_again_when_versions_change(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(install, "pip_runner", lambda env: lambda *words: asked.append(words))
+    install.add_site(tmp_path)
+    install.add_site(tmp_path)
+    assert len(asked) == 1 and asked[0][-1] == ".[test,site]" and "constraints.txt" in asked[0]
+    changed = install.wanted() | {"versions": "others"}
+    monkeypatch.setattr(install, "wanted", lambda: changed)
+    install.add_site(tmp_path)
+    assert len(asked) == 2

@@ -17,6 +17,7 @@ RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 BENCH = [Requirement(line) for line in PROJECT["optional-dependencies"]["bench"]]
 BENCH_PINS = "benchmarks/requirements.txt"
+SITE = [Requirement(line) for line in PROJECT["optional-dependencies"]["site"]]
 
 
 def exact(requirement: Requirement) -> str:
@@ -43,7 +44,7 @@ def conda() -> tuple[list[str], dict[str, str]]:
     return lines, {canonicalize_name(pin.name): exact(pin) for pin in pins}
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + TEST, ids=str)
+@pytest.mark.parametrize("requirement", RUNTIME + TEST + SITE, ids=str)
 def test_the_tested_version_is_in_the_range(requirement):
     pin = constraints()[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(exact(pin))
@@ -68,7 +69,7 @@ def test_the_saved_comparison_is_of_these_versions():
         assert re.search(rf"\b{name} {re.escape(exact(pins[name]))}[,.+]", saved), name
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + TEST + BENCH, ids=str)
+@pytest.mark.parametrize("requirement", RUNTIME + TEST + BENCH + SITE, ids=str)
 def test_a_range_has_both_ends(requirement):
     operators = {part.operator for part in requirement.specifier}
     assert operators == {">=", "<"}
@@ -84,7 +85,7 @@ def test_constraints_are_complete():
     from importlib.metadata import distribution
 
     pins = constraints()
-    todo = [(requirement, "") for requirement in RUNTIME + TEST]
+    todo = [(requirement, "") for requirement in RUNTIME + TEST + SITE]
     seen = set()
     while todo:
         requirement, extra = todo.pop()

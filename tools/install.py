@@ -3,7 +3,7 @@
 `python tools/install.py` is what every make target calls first. Where nothing has changed since it
 last finished, it returns at once; what is half finished, moved or broken it says, and makes anew.
 `python tools/install.py --lab-settings` gives JupyterLab's settings to the environment that runs
-it (conda, Binder). Standard library only.
+it (conda, Binder). `--site` adds what only the static site needs. Standard library only.
 """
 
 from __future__ import annotations
@@ -276,6 +276,21 @@ def set_up(env: Path = ROOT / ".venv") -> None:
     print(f"{env.name} is ready.", flush=True)
 
 
+def add_site(env: Path = ROOT / ".venv") -> None:
+    """Add to `env`, once, what builds the static site: learners do not need it.
+
+    Raises:
+        InstallError: pip failed.
+    """
+    # A stamp of its own: it goes with `env`, and `set_up` may run in between.
+    stamp, want = env / "site.json", wanted()
+    if stamp.exists() and json.loads(stamp.read_text()) == want:
+        return
+    print("Adding what builds the site, once.", flush=True)
+    pip_runner(env)("--no-build-isolation", "-c", "constraints.txt", "-e", ".[test,site]")
+    stamp.write_text(json.dumps(want) + "\n")
+
+
 # --- JupyterLab's settings ---
 
 
@@ -307,10 +322,14 @@ def main(arguments: list[str]) -> int:
         if arguments == ["--lab-settings"]:
             lab_settings(Path(sys.prefix))
             add_settings(Path(sys.prefix) / "etc/jupyter/jupyter_lab_config.json", OPENS_ON)
-        elif arguments:
-            raise InstallError(f"Unknown: {' '.join(arguments)}. Only --lab-settings is.")
+        elif arguments not in ([], ["--site"]):
+            raise InstallError(
+                f"Unknown: {' '.join(arguments)}. Only --lab-settings and --site exist."
+            )
         else:
             set_up()
+            if arguments:
+                add_site()
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
