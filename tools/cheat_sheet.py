@@ -39,6 +39,11 @@ td:nth-child(-n+3) { white-space: nowrap; }
 dl { margin: 0; display: grid; grid-template-columns: 32mm 1fr; gap: .9mm 3mm; }
 dt { font-weight: 600; } dd { margin: 0; }
 footer { margin-top: 2mm; color: #444; font-size: 8pt; }
+@media screen and (max-width: 730px) {
+  th, td, td:nth-child(-n+3) { padding-right: 1mm; white-space: normal; overflow-wrap: anywhere; }
+  dl { grid-template-columns: 1fr; }
+  code { overflow-wrap: anywhere; }
+}
 @media print { body { padding: 0; max-width: none; } code { background: none; } }
 """
 
