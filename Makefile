@@ -1,7 +1,7 @@
 # The commands of the course. Each sets up what it needs. Written for GNU make 3.81, which macOS has.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help setup lab test notebooks check bench slides preflight
+.PHONY: help setup lab test notebooks check bench slides preflight site
 
 # The first of these that runs, and is a Python that fits, is taken: a name on PATH proves nothing.
 PYTHON = .venv/bin/python python3.11 python3.12 python3.13 python3 python
@@ -20,6 +20,7 @@ help:
 	@echo "make notebooks       run all notebooks anew and save them (NB=01: only that one)"
 	@echo "make bench           compare the samplers with those of other libraries (ARGS=--save)"
 	@echo "make slides          write the chapters as slides into build/slides/ (NB=01: only that one)"
+	@echo "make site            build the course as a static site, which needs no kernel, in build/site"
 	@echo
 	@echo "Each sets up .venv the first time. PYTHON=python3.12 names the Python to do it with."
 
@@ -47,6 +48,10 @@ notebooks: setup
 slides: setup
 	@$(RUN) tools/slides.py $(NB)
 
+site: setup
+	@$(RUN) tools/install.py --site
+	@$(RUN) tools/build_site.py
+
 check: setup
 	@$(say) "ruff"
 	@$(RUN) -m ruff check
@@ -57,6 +62,7 @@ check: setup
 	@$(RUN) -m pytest -q tests/test_module_order.py
 
 test: setup
+	@$(RUN) tools/install.py --site
 	@$(say) "ruff: check"
 	@$(RUN) -m ruff check
 	@$(say) "ruff: format"
