@@ -63,6 +63,8 @@ def filling(
         canvas.text(30, y + 16, str(row), "strong", "middle")
         label = f"row {row}: {names}, {capacity - sum(lengths[i] for i in inside)} steps free"
         canvas.begin_pick(str(row), label, chosen=row == chosen)
+        # Under the blocks, so that a click into the gap between two of them is on the row.
+        canvas.rect(44, y, capacity * _CELL - 2, 22, cls="ground")
         for index in inside:
             block(index, x, y, False)
             x += lengths[index] * _CELL
