@@ -87,6 +87,34 @@ def _lengths_returned(lengths, capacity):
     return [lengths[row].tolist() for row in best_fit(lengths, capacity)]
 
 
+def _room_not_taken(lengths, capacity):
+    rows, free = [], []
+    for index in _longest_first(lengths).tolist():
+        length = int(lengths[index])
+        fits = [row for row in range(len(rows)) if free[row] >= length]
+        if fits:
+            rows[min(fits, key=lambda row: free[row])].append(index)
+        else:
+            rows.append([index])
+            free.append(capacity)
+    return rows
+
+
+def _room_of_the_first_not_taken(lengths, capacity):
+    rows, free = [], []
+    for index in _longest_first(lengths).tolist():
+        length = int(lengths[index])
+        fits = [row for row in range(len(rows)) if free[row] >= length]
+        if fits:
+            row = min(fits, key=lambda row: free[row])
+            rows[row].append(index)
+            free[row] -= length
+        else:
+            rows.append([index])
+            free.append(capacity)
+    return rows
+
+
 def _never_a_second(lengths, capacity):
     return [[index] for index in _longest_first(lengths).tolist()]
 
@@ -286,7 +314,8 @@ EXERCISES = [
             "Pack sequences of `lengths` (N,) into rows of `capacity` steps. Take the longest "
             "first (of equal ones, the first given). Put each into the row where the *least* room "
             "is left, if it fits there (of equal rows, the one opened first); where it fits in "
-            "none, open a new one. Return the rows: lists of numbers of sequences."
+            "none, open a new one. Return the rows in the order they were opened, each a list of "
+            "the sequences' numbers in the order they were put in."
         ),
         hints=(
             "Keep two lists: what is in each row, and how much room it has left. "
@@ -312,9 +341,15 @@ EXERCISES = [
             Misconception(
                 "in the order given",
                 _packer(None, min),
-                "Best fit, but in the order given. The long ones come first, and the short ones "
-                "fill the gaps they leave.",
-                also=(_packer(None, _first), _packer(None, max)),
+                "You took the sequences in the order given. The long ones come first, and the "
+                "short ones fill the gaps they leave.",
+            ),
+            Misconception(
+                "in the order given, not best",
+                _packer(None, _first),
+                "You took the sequences in the order given, and not into the fullest row that "
+                "fits. The longest first, each where the least room is left.",
+                also=(_packer(None, max),),
             ),
             Misconception(
                 "the shortest first",
@@ -331,6 +366,13 @@ EXERCISES = [
                 "never quite full",
                 _packer(_longest_first, min, lambda space, length: space > length),
                 "A sequence as long as the room that is left fits: `>=`.",
+            ),
+            Misconception(
+                "too full",
+                _room_not_taken,
+                "A row holds more than `capacity`. Take each sequence off its row's room, also "
+                "when you open the row.",
+                also=(_room_of_the_first_not_taken,),
             ),
             Misconception(
                 "one sequence a row",
@@ -357,10 +399,10 @@ EXERCISES = [
         minutes=6,
         task=(
             "`document_id` (R, T) holds the number of the sequence that each step belongs to, and "
-            "-1 at padding. Return the causal mask for `scaled_dot_product_attention`, (R, T, T) "
-            "bool, True = attend: a step (second dimension) attends to itself and to earlier steps "
-            "(third dimension) of its own sequence. Let padding attend to padding in the same way, "
-            "so that no row of the mask is empty."
+            "-1 at padding. Return the causal mask, (R, T, T) bool, True = attend (`[:, None]` "
+            "adds the heads for `scaled_dot_product_attention`): a step (second dimension) attends "
+            "to itself and to earlier steps (third dimension) of its own sequence. Let padding "
+            "attend to padding in the same way, so that no row of the mask is empty."
         ),
         hints=(
             "Two steps belong together where their ids are equal. How do you compare each step "

@@ -302,6 +302,8 @@ def _show(value: object) -> str:
         text = str(value.detach()).removeprefix("tensor(").removesuffix(")")
         text = textwrap.dedent(" " * 7 + text)
         return f"{tuple(value.shape)} {value.dtype}\n{text}"
+    if isinstance(value, (list, tuple)) and not re.search("tensor|Module", repr(value)):
+        return repr(value)
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__} of {len(value)}\n" + "\n".join(map(_show, value))
     return getattr(value, "__name__", None) or repr(value)
