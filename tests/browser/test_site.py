@@ -120,7 +120,8 @@ def test_every_page_opens_without_a_fault_and_is_accessible(reader, axe):
         for panel in reader.page.locator(".vl-panel").all():
             assert all(len(alt) > 20 for alt in alts(panel)), path
         reader.page.evaluate(axe)
-        for width in (1280, 400):
+        for width, scheme in ((1280, "light"), (400, "dark")):
+            reader.page.emulate_media(color_scheme=scheme)
             reader.page.set_viewport_size({"width": width, "height": 720})
             # The theme makes what now scrolls reachable by keys, 0.3 s later.
             reader.page.wait_for_timeout(500)
@@ -128,7 +129,7 @@ def test_every_page_opens_without_a_fault_and_is_accessible(reader, axe):
             for one in result["violations"]:
                 if one["impact"] in ("serious", "critical"):
                     nodes = [node["target"] for node in one["nodes"]]
-                    worst.append(f"{path}, {width} px: {one['id']} {nodes}")
+                    worst.append(f"{path}, {width} px, {scheme}: {one['id']} {nodes}")
             wide = reader.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{path} is {wide} px wide on a screen of {width} px"
     assert worst == []
