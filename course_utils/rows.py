@@ -177,6 +177,8 @@ class Rows(NamedTuple):
         content: (R, T, ...) the steps; 0 at padding.
         document_id: (R, T) int64, the number of the sequence that a step belongs to; -1 at padding.
         positions: (R, T) int64, the place of a step in its own sequence, from 0; 0 at padding.
+
+    All three are on the device of the sequences.
     """
 
     content: Tensor
@@ -211,7 +213,7 @@ def fill_rows(sequences: Sequence[Tensor], rows: Sequence[Sequence[int]], capaci
             f"rows {what}: give each of the {len(sequences)} sequences at most once, from 0 on."
         )
     content = sequences[0].new_zeros(len(rows), capacity, *sequences[0].shape[1:])
-    document_id = torch.full((len(rows), capacity), -1)
+    document_id = torch.full((len(rows), capacity), -1, device=content.device)
     positions = torch.zeros_like(document_id)
     for row, inside in enumerate(rows):
         start = 0
