@@ -7,6 +7,7 @@ Packers say which sequences share a row; `fill_rows` makes the tensors. Not to b
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from course_utils.batching import check_sequences
 from course_utils.checks import check_lengths, check_whole
 
 IGNORED = -100  # what PyTorch's cross_entropy ignores where nothing else is said
+_MEND = "give (R, T), as fill_rows does, or [None] of a single row"
 
 
 def _checked(lengths: Tensor | Sequence[int], capacity: int) -> list[int]:
@@ -31,6 +33,14 @@ def _checked(lengths: Tensor | Sequence[int], capacity: int) -> list[int]:
             "take longer rows, or truncate or split that sequence."
         )
     return lengths.tolist()
+
+
+def _check_integers(name: str, value: Tensor, ndim: int, mend: str) -> None:
+    if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name} must be a tensor of int64, not {kind}: {mend}.")
+    if value.ndim != ndim:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, but must be {ndim}-D: {mend}.")
 
 
 def first_fit(lengths: Tensor | Sequence[int], capacity: int) -> list[list[int]]:
@@ -107,8 +117,8 @@ def pack_histogram(
     Returns:
         pairs: so many rows, and the lengths that each of them holds.
     Raises:
-        TypeError, ValueError: `counts` are no such integers, or `capacity` or `most` is not
-            at least 1.
+        TypeError, ValueError: `counts` are no such integers, one of them is of no length from 1 to
+            `capacity`, or `capacity` or `most` is not at least 1.
 
     Source: the histogram packers of Krell et al., https://arxiv.org/abs/2107.02027.
 
@@ -117,12 +127,13 @@ def pack_histogram(
     """
     capacity = check_whole("capacity", capacity, 1)
     most = capacity if most is None else check_whole("most", most, 1)
-    check_lengths(counts, zero_ok=True)  # counts of 0 or more: the same conditions
-    if counts[0] or counts[capacity + 1 :].any():
-        raise ValueError(
-            f"counts has sequences of no step, or of more than capacity = {capacity}: give "
-            "torch.bincount(lengths) of lengths from 1 to capacity."
-        )
+    _check_integers("counts", counts, 1, "give torch.bincount(lengths)")
+    for length, count in enumerate(counts.tolist()):
+        if count < 0 or (count and not 1 <= length <= capacity):
+            raise ValueError(
+                f"counts[{length}] is {count}: give how many sequences have each length from 1 to "
+                f"capacity = {capacity}, as torch.bincount(lengths) does."
+            )
     plan = []
     open_rows = [[] for _ in range(capacity + 1)]  # by the room left: how many rows, what is inside
     for length in range(min(capacity, len(counts) - 1), 0, -1):
@@ -130,13 +141,13 @@ def pack_histogram(
         while left:
             fits = (space for space in range(length, capacity) if open_rows[space])
             space = next(fits, capacity)
-            rows, inside = open_rows[space].pop() if space < capacity else (left, [])
+            many, inside = open_rows[space].pop() if space < capacity else (left, [])
             # What fits this row best fits it best again, until the next one does not go in.
             each = min(space // length, most - len(inside), left)
-            taken = min(rows, left // each)
+            taken = min(many, left // each)
             left -= taken * each
-            if inside and taken < rows:
-                open_rows[space].append((rows - taken, inside))
+            if inside and taken < many:
+                open_rows[space].append((many - taken, inside))
             space, inside = space - each * length, inside + [length] * each
             full = space == 0 or len(inside) == most
             (plan if full else open_rows[space]).append((taken, inside))
@@ -207,10 +218,13 @@ def fill_rows(sequences: Sequence[Tensor], rows: Sequence[Sequence[int]], capaci
     capacity = check_whole("capacity", capacity, 1)
     numbers = [index for row in rows for index in row]
     unknown = [index for index in numbers if not 0 <= index < len(sequences)]
-    if unknown or len(set(numbers)) < len(numbers) or not numbers:
-        what = f"names sequence {unknown[0]}" if unknown else "names one sequence twice, or none"
+    twice = [index for index, times in Counter(numbers).items() if times > 1]
+    if unknown or twice or not numbers:
+        what = f"sequence {[*unknown, *twice][0]}" if unknown or twice else "no sequence"
+        what += " twice" if twice and not unknown else ""
         raise ValueError(
-            f"rows {what}: give each of the {len(sequences)} sequences at most once, from 0 on."
+            f"rows names {what}: give each of the {len(sequences)} sequences at most once, by its "
+            "number from 0 on."
         )
     content = sequences[0].new_zeros(len(rows), capacity, *sequences[0].shape[1:])
     document_id = torch.full((len(rows), capacity), -1, device=content.device)
@@ -237,7 +251,7 @@ def document_mask(document_id: Tensor, causal: bool = True) -> Tensor:
     Padding attends to padding, so that no row of the mask is empty.
 
     Args:
-        document_id: (R, T) int64, equal within a sequence.
+        document_id: (R, T) integers, equal within a sequence.
         causal: whether a step attends to itself and earlier steps only.
     Returns:
         (R, 1, T, T) bool, True = attend, for `scaled_dot_product_attention` with any number of
@@ -248,7 +262,7 @@ def document_mask(document_id: Tensor, causal: bool = True) -> Tensor:
     >>> document_mask(torch.tensor([[0, 0, 1]])).int().tolist()
     [[[[1, 0, 0], [1, 1, 0], [0, 0, 1]]]]
     """
-    _check_document_id(document_id)
+    _check_integers("document_id", document_id, 2, _MEND)
     attend = document_id[:, None, :, None] == document_id[:, None, None, :]
     return attend.tril() if causal else attend
 
@@ -257,34 +271,25 @@ def next_step_targets(content: Tensor, document_id: Tensor) -> Tensor:
     """Let each step predict the next one of its own sequence; the last has nothing to predict.
 
     Args:
-        content: (R, T) int64.
-        document_id: (R, T) int64, equal within a sequence, -1 at padding.
+        content: (R, T) integers.
+        document_id: (R, T) integers, equal within a sequence, -1 at padding.
     Returns:
         (R, T) int64 for `cross_entropy`: -100, which it ignores, at the last step of each sequence
         and at padding.
     Raises:
-        TypeError, ValueError: `document_id` is not (R, T) of integers, or `content` is not alike.
+        TypeError, ValueError: `document_id` or `content` is not (R, T) of integers.
 
     >>> next_step_targets(torch.tensor([[7, 8, 9, 0]]), torch.tensor([[0, 0, 1, -1]])).tolist()
     [[8, -100, -100, -100]]
     """
-    _check_document_id(document_id)
-    if content.shape != document_id.shape or content.is_floating_point():
+    _check_integers("document_id", document_id, 2, _MEND)
+    _check_integers("content", content, 2, _MEND)
+    if content.shape != document_id.shape:
         raise ValueError(
-            f"content {tuple(content.shape)}, {content.dtype}, and document_id "
-            f"{tuple(document_id.shape)} do not fit: give both as (R, T) of integers."
+            f"content is {tuple(content.shape)}, but document_id {tuple(document_id.shape)}: "
+            "give both as (R, T) of the same rows."
         )
     same = (document_id[:, 1:] == document_id[:, :-1]) & (document_id[:, 1:] >= 0)
-    targets = torch.full_like(content, IGNORED)
+    targets = torch.full_like(content, IGNORED, dtype=torch.int64)
     targets[:, :-1] = content[:, 1:].where(same, IGNORED)
     return targets
-
-
-def _check_document_id(document_id: Tensor) -> None:
-    if not isinstance(document_id, Tensor) or document_id.dtype not in (torch.int64, torch.int32):
-        raise TypeError("document_id must be a tensor of integers: give fill_rows's document_id.")
-    if document_id.ndim != 2:
-        raise ValueError(
-            f"document_id has shape {tuple(document_id.shape)}, but must be (R, T): "
-            "use document_id[None] for a single row."
-        )
