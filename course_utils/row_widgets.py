@@ -58,12 +58,13 @@ def packing_explorer(lengths: Tensor) -> Panel:
         if now["placed"] != before["placed"]:
             newest = order_of(now)[now["placed"] - 1]
             now["pick"] = str(next(row for row, inside in enumerate(rows) if newest in inside))
-        elif int(now["pick"] or 0) >= len(rows):
+        now["pick"] = now["pick"] or before["pick"]  # a slider or a tick takes the page's pick back
+        if int(now["pick"]) >= len(rows):
             now["pick"] = "0"
         return now
 
     def draw(**values: object) -> tuple[Picture, str]:
-        rows, capacity, row = rows_of(values), values["capacity"], int(values["pick"] or 0)
+        rows, capacity, row = rows_of(values), values["capacity"], int(values["pick"])
         filled = fill_rows(sequences, rows, capacity)
         real = int((filled.document_id >= 0).sum())
         share = real / (len(rows) * capacity)
