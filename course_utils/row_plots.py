@@ -24,7 +24,7 @@ def filling(
     Args:
         lengths: steps of each sequence.
         waiting: numbers of the sequences that are in no row yet, the next one first.
-        rows: the numbers of the sequences in each row.
+        rows: the numbers of the sequences in each row, of at least one row.
         capacity: T, steps of a row.
         chosen: the row that is marked; each can be picked.
         facts: lines to stand under the rows.
@@ -41,7 +41,7 @@ def filling(
         lines[-1].append(index)
         used += lengths[index] + 1
     top = 92 + 28 * len(lines)
-    canvas = Canvas(width, top + 34 * max(len(rows), 1) + 20 + 20 * len(facts))
+    canvas = Canvas(width, top + 34 * len(rows) + 20 + 20 * len(facts))
     canvas.text(14, 26, f"Rows of T = {capacity} steps", "title")
     canvas.text(14, 50, "waiting, the next one first" if waiting else "none is waiting", "muted")
 
@@ -57,11 +57,12 @@ def filling(
             block(index, x, 58 + 28 * row, index != waiting[0])
             x += (lengths[index] + 1) * _CELL
     canvas.text(14, top - 10, "click a row, or press Enter on it, to see its mask", "muted")
+    names = [" ".join(f"{letter(index)} {lengths[index]}" for index in inside) for inside in rows]
     for row, inside in enumerate(rows):
         y, x = top + 34 * row, 44.0
-        names = " ".join(f"{letter(index)} {lengths[index]}" for index in inside)
         canvas.text(30, y + 16, str(row), "strong", "middle")
-        label = f"row {row}: {names}, {capacity - sum(lengths[i] for i in inside)} steps free"
+        free = capacity - sum(lengths[index] for index in inside)
+        label = f"row {row}: {names[row]}; steps free: {free}"
         canvas.begin_pick(str(row), label, chosen=row == chosen)
         # Under the blocks, so that a click into the gap between two of them is on the row.
         canvas.rect(44, y, capacity * _CELL - 2, 22, cls="ground")
@@ -74,8 +75,8 @@ def filling(
         canvas.end_pick()
     for line, fact in enumerate(facts):
         canvas.text(14, canvas.height - 14 - 20 * (len(facts) - 1 - line), fact, "strong")
-    said = "; ".join(" ".join(f"{letter(i)} {lengths[i]}" for i in inside) for inside in rows)
-    alt = f"{len(rows)} rows of {capacity} steps: {said or 'empty'}. "
+    count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+    alt = f"{count} of {capacity} steps: {'; '.join(names)}. "
     alt += f"Waiting: {', '.join(map(letter, waiting)) or 'none'}. " + ". ".join(facts) + "."
     return canvas.picture(alt)
 
@@ -85,16 +86,16 @@ def row_mask(attend: Tensor, document_id: Tensor, positions: Tensor, row: int) -
 
     Args:
         attend: (T, T) bool, True = attend; queries down, keys to the right.
-        document_id: (T,) the number of the sequence of each step, -1 at padding.
+        document_id: (T,) the number of the sequence of each step, -1 at padding; not all padding.
         positions: (T,) the position that each step is given.
         row: its number, for the heading.
     Returns:
         Picture: SVG; a pair of steps of two sequences has a dark border.
     """
     documents, T = document_id.tolist(), len(document_id)
-    canvas = Canvas(max(72 + T * _CELL, 330), 138 + T * _CELL)
+    canvas = Canvas(max(72 + T * _CELL, 330), 158 + T * _CELL)
     canvas.text(14, 26, f"Who attends to whom in row {row}", "title")
-    canvas.text(14, 50, "queries down, keys to the right; dark border: of two", "muted")
+    canvas.text(14, 50, "queries down, keys to the right", "muted")
     canvas.text(50, 76, "position", "muted small", "end")
     crossing = pairs = 0
     for step, (mine, place) in enumerate(zip(documents, positions.tolist(), strict=True)):
@@ -120,13 +121,14 @@ def row_mask(attend: Tensor, document_id: Tensor, positions: Tensor, row: int) -
                 canvas.rect(x + 2, y + 2, size - 4, size - 4, cls="chosen")
                 crossing += 1
             canvas.text(x + size / 2, y + 13, "1", "small on" if real else "small", "middle")
-    fact = f"{crossing} of {pairs} pairs are of two sequences" if pairs else "an empty row"
+    fact = f"{crossing} of {pairs} pairs are of two sequences"
     canvas.text(14, 102 + T * _CELL + 24, fact, "strong")
+    canvas.text(14, 102 + T * _CELL + 44, "dark border: a pair of two sequences", "muted")
     names = "".join(letter(one) if one >= 0 else "–" for one in documents)
     given = " ".join(
         str(p) for p, one in zip(positions.tolist(), documents, strict=True) if one >= 0
     )
-    alt = f"Row {row} is {names}; positions {given or 'none'}; {fact}."
+    alt = f"Row {row} is {names}; positions {given}; {fact}."
     return canvas.picture(alt)
 
 

@@ -37,9 +37,12 @@ def packing_explorer(lengths: Tensor) -> Panel:
     Raises:
         TypeError, ValueError: `lengths` are no such integers.
     """
-    check_lengths(lengths, 12)
-    if len(lengths) > 16:
-        raise ValueError(f"lengths holds {len(lengths)}: give at most 16, or the rows do not fit.")
+    check_lengths(lengths)
+    if len(lengths) > 16 or int(lengths.max()) > 12:
+        raise ValueError(
+            f"lengths holds {len(lengths)} sequences of up to {int(lengths.max())} steps: give at "
+            "most 16 of at most 12 steps, or the picture has no room for them."
+        )
     sequences = [torch.zeros(length) for length in lengths.tolist()]
 
     def order_of(values: Mapping) -> list[int]:
@@ -69,26 +72,31 @@ def packing_explorer(lengths: Tensor) -> Panel:
         real = int((filled.document_id >= 0).sum())
         share = real / (len(rows) * capacity)
         least = -(-real // capacity)
-        facts = [f"{len(rows)} rows, {least} at least", f"fill {share:.0%}"]
+        count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+        facts = [f"{count}, {least} at least", f"fill {share:.0%}"]
         left = row_plots.filling(
             lengths.tolist(), order_of(values)[values["placed"] :], rows, capacity, row, facts
         )
         causal = values["mask"].startswith("causal")
         own = values["mask"].endswith("own sequence only")
         documents = filled.document_id[row]
-        attend = document_mask(documents[None] if own else torch.zeros(1, capacity).long(), causal)
+        neighbours = documents if own else torch.zeros_like(documents)
+        attend = document_mask(neighbours[None], causal)[0, 0]
         positions = filled.positions[row] if values["anew"] else torch.arange(capacity)
-        right = row_plots.row_mask(attend[0, 0], documents, positions, row)
+        right = row_plots.row_mask(attend, documents, positions, row)
+        steps = documents >= 0
+        seen = attend & steps[:, None]  # what padding sees, nobody reads
         words = f"{values['packer'].capitalize()}: fill {share:.0%} with {real} steps placed. "
-        several = len(rows[row]) > 1
-        faults = []
-        if several and not own:
-            faults.append("steps attend to other sequences")
-        if several and not values["anew"]:
-            faults.append("only the first sequence has the positions that it has alone")
-        if not causal:
-            faults.append("steps see those after them")
-        said = "; ".join(faults) or "every step sees what it would see alone"
+        faults = {
+            "steps attend to other sequences": seen & steps & (documents[:, None] != documents),
+            "only the first sequence has the positions that it has alone": (
+                steps & (positions != filled.positions[row])
+            ),
+            "steps see those after them": (seen & steps).triu(1),
+            "steps attend to padding": seen & ~steps,
+        }
+        said = "; ".join(fault for fault, where in faults.items() if where.any())
+        said = said or "every step sees what it would see alone"
         return row_plots.beside(left, right), f"{words}In row {row}, {said}."
 
     longest = int(lengths.max())
