@@ -7,12 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from course_utils.batching import pad
 from course_utils.layers import AttentionPool, sinusoids
 from course_utils.masks import last_real_step
-from course_utils.models import Hybrid, MaskedTransformer, PackedLSTM, PaddedLSTM
+from course_utils.models import CausalLM, Hybrid, MaskedTransformer, PackedLSTM, PaddedLSTM
 from course_utils.oracle import leak_map, together_equals_alone
+from course_utils.rows import best_fit_decreasing, document_mask, fill_rows, next_step_targets
 from tests.ragged import (
     JUNK,
     bad_lengths,
@@ -215,3 +217,96 @@ def test_sinusoids_by_counting(num_steps, half):
 @pytest.mark.parametrize("d_model", [1, 7])
 def test_sinusoids_refuse_an_odd_width(d_model):
     refuses(ValueError, [f"d_model is {d_model}", "even"], sinusoids, 5, d_model)
+
+
+def causal(q, k, v):
+    return scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def in_rows(model, sequences, rows, attend=None):
+    """The logits of each sequence from rows that they share, and the loss over their targets."""
+    filled = fill_rows(sequences, rows, 20)
+    mask = document_mask(filled.document_id)
+
+    def own(q, k, v):
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    logits = model(filled.content, filled.positions, attend or own)
+    targets = next_step_targets(filled.content, filled.document_id)
+    loss = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    return [logits[filled.document_id == index] for index in range(len(sequences))], loss
+
+
+def packed_rows(model, sequences):
+    return in_rows(model, sequences, best_fit_decreasing([len(one) for one in sequences], 20))
+
+
+def padded_rows(model, sequences):
+    return in_rows(model, sequences, [[index] for index in range(len(sequences))])
+
+
+def flat_run(model, sequences):
+    lengths = [len(one) for one in sequences]
+
+    def attend(*qkv):  # each (H, S, D / H)
+        parts = zip(*(one.split(lengths, dim=1) for one in qkv), strict=True)
+        return torch.cat([causal(*part) for part in parts], dim=1)
+
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    logits = model(torch.cat(sequences), positions, attend).split(lengths)
+    return logits, next_words(logits, sequences)
+
+
+def each_alone(model, sequences):
+    logits = [model(one[None], torch.arange(len(one))[None], causal)[0] for one in sequences]
+    return logits, next_words(logits, sequences)
+
+
+def next_words(logits, sequences):
+    return sum(
+        cross_entropy(steps[:-1], words[1:], reduction="sum")
+        for steps, words in zip(logits, sequences, strict=True)
+    )
+
+
+def language_case(lengths, seed):
+    torch.manual_seed(seed)
+    model = CausalLM(11, d_model=8, nhead=2, num_layers=2, longest=20).double()
+    return model, [torch.randint(0, 11, (length,)) for length in lengths]
+
+
+@pytest.mark.parametrize("way", [packed_rows, padded_rows, flat_run])
+@few
+@given(lengths_lists(), st.integers(0, 1000))
+def test_causal_lm_reads_each_sequence_as_if_alone(way, lengths, seed):
+    model, sequences = language_case(lengths, seed)
+    outcomes = []
+    for run in (way, each_alone):
+        logits, loss = run(model, sequences)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        outcomes.append((list(logits), loss, list(gradients)))
+    torch.testing.assert_close(*outcomes, rtol=1e-10, atol=1e-10)
+    assert any(one.any() for one in outcomes[0][2]) == (max(lengths) > 1)
+
+
+def test_causal_lm_hears_of_neighbours_and_positions_if_its_caller_lets_it():
+    model, sequences = language_case([5, 3], 0)
+    alone, _ = each_alone(model, sequences)
+    first, second = in_rows(model, sequences, [[0, 1]], attend=causal)[0]
+    close(first, alone[0])
+    assert (second - alone[1]).abs().max() > 1e-3
+    later = model(sequences[1], torch.arange(5, 8), causal)
+    assert (later - alone[1]).abs().max() > 1e-3
+
+
+def test_causal_lm_hands_its_heads_to_attend():
+    seen = []
+
+    def attend(q, k, v):
+        seen.append([tuple(one.shape) for one in (q, k, v)])
+        return v
+
+    model, words = CausalLM(11, d_model=8, nhead=2, num_layers=3, longest=7), torch.zeros(4, 7)
+    assert model(words.long(), torch.arange(7), attend).shape == (4, 7, 11)
+    assert seen == [[(4, 2, 7, 4)] * 3] * 3
+    assert model.place.num_embeddings == 7
