@@ -1,9 +1,10 @@
 """What can describe no padded batch is refused, in words that mend it."""
 
+import numpy as np
 import pytest
 import torch
 
-from course_utils.checks import check_lengths, check_mask, check_same_count
+from course_utils.checks import check_lengths, check_mask, check_same_count, check_whole
 from tests.ragged import bad_lengths, refuses
 
 ONES = torch.ones(3, 5, dtype=torch.bool)
@@ -57,3 +58,17 @@ def test_check_mask_refuses_by_the_name_of_the_argument(name, mask, error, words
 def test_check_mask_accepts_holes_empty_rows_and_no_steps():
     check_mask(torch.tensor([[True, False, True], [False, False, False]]))
     check_mask(torch.zeros(2, 0, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("value", [0, 3.0, 2.5, True, "3", None, torch.tensor(3), np.float64(3)])
+def test_check_whole_refuses_by_the_name_of_the_argument(value):
+    words = [f"size is {value!r}:", "whole number of at least 1"]
+    refuses(ValueError, words, check_whole, "size", value, 1)
+
+
+def test_check_whole_gives_an_int():
+    for value in (4, np.int32(4), np.uint8(4)):
+        found = check_whole("size", value, 4)
+        assert type(found) is int and found == 4
+    assert check_whole("seed", 0, 0) == 0 and check_whole("shift", -2, -3) == -2
+    refuses(ValueError, ["shift is -4", "at least -3"], check_whole, "shift", -4, -3)

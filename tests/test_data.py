@@ -7,7 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_utils.data import japanese_vowels, python_docs_paragraphs, spread_lengths
+from course_utils.data import (
+    japanese_vowels,
+    python_docs_paragraphs,
+    spread_lengths,
+    wikipedia_length_counts,
+)
 from tests.ragged import few, refuses
 
 
@@ -20,6 +25,7 @@ def no_network(monkeypatch):
         monkeypatch.setattr(socket, name, refuse)
     japanese_vowels.cache_clear()
     python_docs_paragraphs.cache_clear()
+    wikipedia_length_counts.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,15 @@ def test_empty_paragraphs_are_left_out(monkeypatch):
     python_docs_paragraphs.cache_clear()
     assert python_docs_paragraphs() == [["one", "two"], ["three"], ["four"]]
     python_docs_paragraphs.cache_clear()
+
+
+def test_wikipedia_lengths_are_as_published(no_network):
+    counts = wikipedia_length_counts()
+    assert counts.shape == (513,) and counts.dtype == torch.int64
+    assert counts.sum() == 16_279_552 and counts.min() == 0
+    assert counts.nonzero()[0] == 5 and counts.argmax() == 512
+    padded_fill = int(counts @ torch.arange(513)) / (512 * 16_279_552)
+    assert padded_fill == pytest.approx(0.4997, abs=5e-5)
 
 
 numbers = st.lists(st.integers(1, 500), min_size=1, max_size=40)
