@@ -77,7 +77,7 @@ test: setup
 	@$(RUN) -m pytest -q -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	@$(say) "browser"
-	@$(RUN) -m pytest -q -s tests/browser
+	@$(RUN) -m pytest -q tests/browser
 
 # What the comparison needs beyond the course lies in a folder of its own, so that .venv stays as it
 # is. Exact versions without their dependencies, or pip would fetch torch once more, with CUDA.

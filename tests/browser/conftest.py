@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +21,26 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
+# Of each panel: its name, who draws, and milliseconds from key presses to the change.
+DELAYS = pytest.StashKey[list[tuple[str, str, list[float]]]]()
+
+
+def pytest_configure(config):
+    config.stash[DELAYS] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The panels' delays; the first row is the bare slider. They fail nothing: machines differ."""
+    rows = config.stash[DELAYS]
+    if not rows:
+        return
+    bare = statistics.median(rows[0][2])
+    write = terminalreporter.write_line
+    terminalreporter.section("panels: from a key press to the first change")
+    write(f"{'panel':32}{'drawn':16}{'median ms':>10}{'95% ms':>10}{'x bare slider':>15}")
+    for panel, drawn, found in rows:
+        median, p95 = statistics.median(found), statistics.quantiles(found, n=20)[-1]
+        write(f"{panel:32}{drawn:16}{median:10.1f}{p95:10.1f}{median / bare:15.2f}")
 
 
 def chromium() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -103,9 +102,3 @@ class NotebookPage:
         what.scroll_into_view_if_needed()
         self.page.wait_for_timeout(200)
         what.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def summary(delays: list[float]) -> str:
-    """Median and 95th percentile, in words."""
-    p95 = statistics.quantiles(delays, n=20)[-1]
-    return f"median {statistics.median(delays):6.1f} ms, p95 {p95:6.1f} ms"

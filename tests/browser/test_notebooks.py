@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 
 import nbformat
 import pytest
@@ -22,8 +21,8 @@ from course_utils.trace_widgets import trace_explorer
 from course_utils.tracing import FAULTS
 from course_utils.widgets import padding_explorer
 
-from .conftest import ROOT
-from .notebook_page import NotebookPage, summary
+from .conftest import DELAYS, ROOT
+from .notebook_page import NotebookPage
 
 pytestmark = pytest.mark.browser
 NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -45,8 +44,9 @@ def set_by_mouse(page: NotebookPage, slider: Locator, share: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def baseline(lab, browser):
-    """Median delay of a bare IntSlider linked through Python to a Label: the yardstick."""
+def record(request, lab, browser):
+    """Puts a panel's delays into the table at the end, under a bare IntSlider: the yardstick."""
+    rows = request.config.stash[DELAYS]
     code = (
         "import ipywidgets as w\ns, l = w.IntSlider(), w.Label('0')\n"
         "s.observe(lambda c: setattr(l, 'value', str(c['new'])), 'value')\nw.VBox([s, l])"
@@ -58,10 +58,10 @@ def baseline(lab, browser):
     page = NotebookPage(lab, browser_page, "yardstick.ipynb")
     page.run_all()
     handle = page.root.locator(".noUi-handle")
-    found = page.delays(handle, page.root.locator(".widget-label").last, KEYS)
-    print(f"\nbare IntSlider to Label, through Python: {summary(found)}")
+    label = page.root.locator(".widget-label").last
+    rows.append(("bare IntSlider to Label", "by the kernel", page.delays(handle, label, KEYS)))
     browser_page.close()
-    return statistics.median(found)
+    return lambda *row: rows.append(row)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_opened_and_not_run_every_panel_has_its_picture(lab, page):
         assert notebook.root.locator(".vl-panel").count() == 0
 
 
-def test_chapter_00(lab, ran, baseline):
+def test_chapter_00(lab, ran, record):
     notebook = ran("00_start_here.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -135,12 +135,12 @@ def test_chapter_00(lab, ran, baseline):
     shows(50)
     notebook.screenshot(panel, "00_slider_50")
     assert page.evaluate("() => document.activeElement.type") == "range", "focus was lost"
-    found = notebook.delays(slider, panel.locator(".vl-stage"), KEYS)
-    print(f"\n00 padding slider, all positions drawn beforehand: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record(
+        "00 padding slider", "beforehand", notebook.delays(slider, panel.locator(".vl-stage"), KEYS)
+    )
 
 
-def test_chapter_01(ran, baseline):
+def test_chapter_01(ran, record):
     notebook = ran("01_naive_padding.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -186,9 +186,11 @@ def test_chapter_01(ran, baseline):
     panel.get_by_role("combobox", name="Lengths from").focus()
     page.keyboard.press("ArrowUp")
     shows(source="Vowel recordings")
-    found = notebook.delays(batch_size, panel.locator(".vl-stage"), KEYS[::-1])
-    print(f"\n01 padding explorer, drawn by the kernel: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record(
+        "01 padding explorer",
+        "by the kernel",
+        notebook.delays(batch_size, panel.locator(".vl-stage"), KEYS[::-1]),
+    )
 
 
 def packed_by_torch(lengths: dict[str, int]) -> tuple[list[str], list[int]]:
@@ -201,7 +203,7 @@ def packed_by_torch(lengths: dict[str, int]) -> tuple[list[str], list[int]]:
     return [flat[code] for code in packed.data.tolist()], packed.batch_sizes.tolist()
 
 
-def test_chapter_02_packed_sequence_explorer(ran, baseline):
+def test_chapter_02_packed_sequence_explorer(ran, record):
     notebook = ran("02_packing.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -281,9 +283,11 @@ def test_chapter_02_packed_sequence_explorer(ran, baseline):
     lengths.update(zip("ABCDEF", [10, 2, 1, 2, 1, 1], strict=True))
     expect(panel.locator('[data-pick="F0"]')).to_have_count(3)
     shows(1)
-    found = notebook.delays(step, panel.locator(".vl-stage"), KEYS)
-    print(f"\n02 PackedSequence explorer, drawn by the kernel: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record(
+        "02 PackedSequence explorer",
+        "by the kernel",
+        notebook.delays(step, panel.locator(".vl-stage"), KEYS),
+    )
     panel.get_by_role("combobox", name="Batch").select_option("four sequences")
     lengths.clear()
     lengths.update({"A": 5, "B": 3, "C": 7, "D": 2})
@@ -316,7 +320,7 @@ def test_explorer_is_legible_and_whole(ran, width):
     notebook.page.set_viewport_size({"width": 1280, "height": 720})
 
 
-def test_chapter_03_mask_of_switches(ran, baseline):
+def test_chapter_03_mask_of_switches(ran, record):
     notebook = ran("03_masking_and_the_loss.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -363,12 +367,10 @@ def test_chapter_03_mask_of_switches(ran, baseline):
     set_by_mouse(notebook, slider, 0.001)
     shows(added=0)
     cell, stage = grid.locator('[data-pick="A0"]'), panel.locator(".vl-stage")
-    found = notebook.delays(cell, stage, ["Enter"] * 10)
-    print(f"\n03 mask of switches, drawn by the kernel: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record("03 mask of switches", "by the kernel", notebook.delays(cell, stage, ["Enter"] * 10))
 
 
-def test_chapter_04_attention_under_a_mask(ran, baseline):
+def test_chapter_04_attention_under_a_mask(ran, record):
     notebook = ran("04_transformer_masks.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -396,12 +398,14 @@ def test_chapter_04_attention_under_a_mask(ran, baseline):
     shows("none")
     page.keyboard.press("ArrowDown")
     shows("right")
-    found = notebook.delays(choice, panel.locator(".vl-stage"), ["ArrowDown", "ArrowUp"] * 10)
-    print(f"\n04 attention under a mask, drawn beforehand: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record(
+        "04 attention under a mask",
+        "beforehand",
+        notebook.delays(choice, panel.locator(".vl-stage"), ["ArrowDown", "ArrowUp"] * 10),
+    )
 
 
-def test_chapter_05_shape_tracer_and_curves(ran, baseline):
+def test_chapter_05_shape_tracer_and_curves(ran, record):
     notebook = ran("05_hybrid_models.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -440,12 +444,14 @@ def test_chapter_05_shape_tracer_and_curves(ran, baseline):
     losses = [float(one) for one in re.findall(r"\d\.\d+", label)]
     assert len(losses) == 3 and all(0 < loss < 0.2 for loss in losses), label
     notebook.screenshot(curves, "05_curves")
-    found = notebook.delays(slider, panel.locator(".vl-stage"), KEYS)
-    print(f"\n05 shape tracer, drawn by the kernel: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record(
+        "05 shape tracer",
+        "by the kernel",
+        notebook.delays(slider, panel.locator(".vl-stage"), KEYS),
+    )
 
 
-def test_chapter_06_policies(ran, baseline):
+def test_chapter_06_policies(ran, record):
     notebook = ran("06_batching_policy.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -484,12 +490,10 @@ def test_chapter_06_policies(ran, baseline):
     shows(batch_size=8)
     page.keyboard.press("ArrowRight")
     shows(batch_size=16)
-    found = notebook.delays(size, panel.locator(".vl-stage"), KEYS)
-    print(f"\n06 policies, drawn by the kernel: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record("06 policies", "by the kernel", notebook.delays(size, panel.locator(".vl-stage"), KEYS))
 
 
-def test_chapter_07_rows(ran, baseline):
+def test_chapter_07_rows(ran, record):
     notebook = ran("07_sequence_packing.ipynb")
     page = notebook.page
     assert notebook.errors() == []
@@ -529,9 +533,7 @@ def test_chapter_07_rows(ran, baseline):
     shows(capacity=18)
     panel.get_by_role("combobox", name="Packer").select_option("one sequence a row")
     shows(packer="one sequence a row")
-    found = notebook.delays(placed, panel.locator(".vl-stage"), KEYS)
-    print(f"\n07 rows, drawn by the kernel: {summary(found)}", end="")
-    print(f", {statistics.median(found) / baseline:.2f} x the bare slider")
+    record("07 rows", "by the kernel", notebook.delays(placed, panel.locator(".vl-stage"), KEYS))
 
 
 def test_the_cheat_sheet_opens_from_its_chapter_and_prints_on_one_page(ran, browser):
