@@ -1,0 +1,75 @@
+"""The limits of a notebook's run: what the table says, and that it fails where it should."""
+
+import math
+import re
+import subprocess
+import sys
+
+import nbformat
+import preflight
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from .nbval_report import Row
+
+TABLE = r"small\.ipynb +\d+\.\d +(\d+) +(\d+/\d+) +(\d+)%"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (Row(peak=1024, cells=20, compared=17), []),
+        (Row(peak=1024, seconds=9999), []),
+        (Row(peak=1025), ["its kernel took 1025 MiB, and 1024 are allowed"]),
+        (Row(), ["peak memory is not known"]),
+        (Row(peak=1, cells=37, compared=31), ["31 of 37 cells with output are compared"]),
+        (Row(peak=math.nan, cells=1), ["not known", "0 of 1"]),
+    ],
+)
+def test_what_fails(row, said):
+    found = row.faults()
+    assert len(found) == len(said)
+    assert all(words in fault for words, fault in zip(said, found, strict=True))
+
+
+def run(folder, *cells: nbformat.NotebookNode):
+    """Run a notebook of these cells under nbval, with the table: the finished process."""
+    book = new_notebook(cells=cells)
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, folder / "small.ipynb")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-p", "tests.nbval_report", "--nbval", "--nbval-current-env"]
+    command += ["--rootdir", str(folder), str(folder / "small.ipynb")]
+    return subprocess.run(command, cwd=preflight.ROOT, capture_output=True, text=True)
+
+
+def cell(source: str, *outputs, **metadata):
+    return new_code_cell(source, outputs=list(outputs), execution_count=1, metadata=metadata)
+
+
+def printed(text: str):
+    return new_output("stream", name="stdout", text=f"{text}\n")
+
+
+def test_a_share_too_low_fails_a_run_whose_cells_all_pass(tmp_path):
+    ignored = {"tags": ["nbval-ignore-output"]}
+    done = run(
+        tmp_path,
+        cell("one = bytearray(200 * 2**20)"),  # no output: not counted
+        cell("print(1)", printed("1")),
+        cell("import time; print(time.time())", printed("0"), **ignored),
+    )
+    assert "3 passed" in done.stdout and done.returncode == 1, done.stdout + done.stderr
+    peak, counts, share = re.search(TABLE, done.stdout).groups()
+    assert (counts, share) == ("1/2", "50")
+    assert int(peak) > 200
+    assert "small.ipynb: 1 of 2 cells with output are compared" in done.stdout
+
+
+def test_a_cell_of_pixels_alone_is_not_compared_and_the_rest_may_pass(tmp_path):
+    pixels = new_output("display_data", data={"image/png": "iVBORw0KGgo="})
+    show = 'from IPython.display import display\ndisplay({"image/png": "AAAA"}, raw=True)'
+    texts = [cell(f"print({i})", printed(str(i))) for i in range(6)]
+    done = run(tmp_path, cell(show, pixels), *texts)
+    assert "7 passed" in done.stdout and done.returncode == 0, done.stdout + done.stderr
+    assert re.search(TABLE, done.stdout).group(2) == "6/7"
