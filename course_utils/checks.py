@@ -7,6 +7,9 @@ import numbers
 import torch
 from torch import Tensor
 
+# torch has these to exchange data; it can neither compare nor add them.
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
 
 def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bool = False) -> None:
     """Refuse lengths that cannot describe a padded batch.
@@ -16,9 +19,9 @@ def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bo
         max_length: T in steps; no upper limit where None.
         zero_ok: whether a sequence may have no step at all.
     Raises:
-        TypeError: `lengths` is no tensor, or not of integers.
-        ValueError: `lengths` is not 1-D, is empty, or one of them is out of range; the message
-            says which sequence.
+        TypeError: `lengths` is no tensor, or not of integers that torch can compute with.
+        ValueError: `lengths` is not 1-D, is empty, is on the meta device, or one of them is out of
+            range; the message says which sequence. Or `max_length` is no whole number.
     """
     if not isinstance(lengths, Tensor):
         raise TypeError(
@@ -31,6 +34,10 @@ def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bo
             f"lengths must be integers, not {lengths.dtype}{which}: use lengths.long(), "
             "or keep_mask.sum(1) if this is a mask."
         )
+    if lengths.dtype in _UNSIGNED:
+        raise TypeError(
+            f"lengths is {lengths.dtype}, which torch can hardly compute with: use lengths.long()."
+        )
     if lengths.ndim != 1:
         raise ValueError(
             f"lengths must be 1-D, one number a sequence, not of shape {tuple(lengths.shape)}: "
@@ -38,6 +45,12 @@ def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bo
         )
     if lengths.numel() == 0:
         raise ValueError("lengths is empty: a batch needs at least one sequence.")
+    if lengths.is_meta:
+        raise ValueError(
+            "lengths is on the meta device, which holds no numbers: make it on the CPU."
+        )
+    if max_length is not None:
+        check_whole("max_length", max_length, 0)
     lowest = 0 if zero_ok else 1
     for index, length in enumerate(lengths.tolist()):
         if length < lowest:

@@ -113,6 +113,9 @@ BAD_LENGTHS = {
     "empty": (torch.tensor([], dtype=torch.int64), ValueError, ["lengths is empty"]),
     "list": ([5, 3, 2], TypeError, ["lengths", "list", "torch.tensor(lengths)"]),
     "none": (None, TypeError, ["lengths", "NoneType"]),
+    "uint16": (torch.tensor([5, 3, 2]).to(torch.uint16), TypeError, ["lengths is torch.uint16"]),
+    # The only other device that every machine has.
+    "meta": (torch.tensor([5, 3, 2], device="meta"), ValueError, ["lengths", "meta", "CPU"]),
 }
 
 
