@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -63,6 +64,32 @@ def check_lengths(lengths: Tensor, max_length: int | None = None, *, zero_ok: bo
                 f"lengths[{index}] is {length}, but the batch has only T = {max_length} steps: "
                 "take the lengths before padding or truncating."
             )
+
+
+def lengths_tensor(lengths: Tensor | Sequence[int]) -> Tensor:
+    """Make a tensor of a list of lengths, and refuse what `check_lengths` does.
+
+    Args:
+        lengths: (N,) integers of at least 1, a tensor or a list.
+    Returns:
+        (N,) integers; a tensor is given back as it is.
+    Raises:
+        TypeError, ValueError: as `check_lengths`, or `lengths` is no list of numbers.
+
+    >>> lengths_tensor([1, 2]).tolist()
+    [1, 2]
+    """
+    if not isinstance(lengths, Tensor):
+        try:
+            # An empty list would become floats, and be refused for the wrong reason.
+            lengths = torch.tensor(lengths, dtype=None if len(lengths) else torch.int64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"lengths is a {type(lengths).__name__} that makes no tensor ({error}): give a "
+                "list of whole numbers, one a sequence."
+            ) from None
+    check_lengths(lengths)
+    return lengths
 
 
 def check_same_count(lengths: Tensor, batch_size: int) -> None:

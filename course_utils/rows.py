@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from course_utils.batching import check_sequences
-from course_utils.checks import check_lengths, check_whole
+from course_utils.checks import check_whole, lengths_tensor
 
 IGNORED = -100  # what PyTorch's cross_entropy ignores where nothing else is said
 _MEND = "give (R, T), as fill_rows does, or [None] of a single row"
@@ -23,9 +23,7 @@ _MEND = "give (R, T), as fill_rows does, or [None] of a single row"
 
 def _checked(lengths: Tensor | Sequence[int], capacity: int) -> list[int]:
     capacity = check_whole("capacity", capacity, 1)
-    if not isinstance(lengths, Tensor):
-        lengths = torch.tensor(lengths, dtype=None if len(lengths) else torch.int64)
-    check_lengths(lengths)
+    lengths = lengths_tensor(lengths)
     longest = int(lengths.argmax())
     if int(lengths[longest]) > capacity:
         raise ValueError(

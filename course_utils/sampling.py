@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from course_utils.checks import check_lengths, check_whole
+from course_utils.checks import check_whole, lengths_tensor
 
 
 def _checked(lengths: Tensor | Sequence[int]) -> Tensor:
-    if not isinstance(lengths, Tensor):
-        # An empty list would become floats, and be refused for the wrong reason.
-        lengths = torch.tensor(lengths, dtype=None if len(lengths) else torch.int64)
-    check_lengths(lengths)
-    return lengths.long().clone()  # what the caller does with theirs is no business of a plan
+    return (
+        lengths_tensor(lengths).long().clone()
+    )  # what the caller does with theirs is no business of a plan
 
 
 class _PooledBatches(Sampler[list[int]]):
@@ -122,6 +120,7 @@ class BucketBatchSampler(_PooledBatches):
     ) -> None:
         self.batch_size = check_whole("batch_size", batch_size, 1)
         pool_size = self.batch_size * check_whole("pool_batches", pool_batches, 1)
+        lengths = _checked(lengths)  # it must be 1-D to have a number of sequences
         drop = len(lengths) % self.batch_size if drop_last else 0
         super().__init__(lengths, pool_size, shuffle, drop, seed, generator)
 
