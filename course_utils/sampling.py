@@ -226,7 +226,7 @@ def describe_epoch(sampler: _PooledBatches, epoch: int = 1) -> Epoch:
     Raises:
         ValueError: `epoch` is not at least 1, or the sampler gives no batch.
     """
-    sampler.set_epoch(epoch - 1)
+    sampler.set_epoch(check_whole("epoch", epoch, 1) - 1)
     # Numbers of their own for those that are in no batch: they have met nobody.
     earlier = -1 - torch.arange(len(sampler.lengths))
     for number, batch in enumerate(sampler):
