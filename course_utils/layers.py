@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from course_utils.checks import check_lengths, check_mask, check_same_count
+from course_utils.checks import check_lengths, check_mask, check_same_count, check_whole
 from course_utils.masks import lengths_to_keep_mask
 
 
@@ -76,6 +76,11 @@ def sinusoids(num_steps: int, d_model: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def _check_options(**options: int) -> None:
+    for name, value in options.items():
+        check_whole(name, value, 0 if name == "padding" else 1)
+
+
 def conv_lengths(
     lengths: Tensor, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
@@ -99,11 +104,7 @@ def conv_lengths(
     [2, 2, 3]
     """
     check_lengths(lengths)
-    options = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
-    for name, value in (options | {"padding": padding}).items():
-        least = 0 if name == "padding" else 1
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}.")
+    _check_options(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     span = dilation * (kernel_size - 1) + 1
     after = (lengths.long() + 2 * padding - span) // stride + 1
     if (after < 1).any():
@@ -123,7 +124,10 @@ class MaskedConv1d(nn.Module):
 
     Args:
         in_channels, out_channels: features of a step, before and after.
-        kernel_size, stride, padding: as of `nn.Conv1d`.
+        kernel_size, stride, padding: as of `nn.Conv1d`, one number each.
+    Raises:
+        ValueError: `kernel_size` or `stride` is no whole number of at least 1, or `padding` of at
+            least 0.
     """
 
     def __init__(
@@ -135,9 +139,9 @@ class MaskedConv1d(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
-        conv_lengths(torch.tensor([kernel_size]), kernel_size, stride, padding)  # refuses options
-        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, padding)
         self.options = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+        _check_options(**self.options)
+        self.conv = nn.Conv1d(in_channels, out_channels, **self.options)
 
     def forward(self, padded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Convolve.
