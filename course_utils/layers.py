@@ -16,14 +16,15 @@ def checked_keep_mask(padded: Tensor, lengths: Tensor) -> Tensor:
         padded: (B, T, ...).
         lengths: (B,) integers, from 1 to T.
     Returns:
-        (B, T) bool, True = real.
+        (B, T) bool on the device of `padded`, True = real.
     Raises:
         TypeError: `lengths` is no tensor of integers.
         ValueError: their number is not B, or a length is not in 1..T.
     """
     check_lengths(lengths, padded.shape[1])
     check_same_count(lengths, len(padded))
-    return lengths_to_keep_mask(lengths, padded.shape[1])
+    # `pad` leaves the lengths on the CPU, where `pack_padded_sequence` wants them.
+    return lengths_to_keep_mask(lengths, padded.shape[1]).to(padded.device)
 
 
 class AttentionPool(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_packed_sequence
 
 from course_utils.layers import checked_keep_mask, sinusoids
-from course_utils.masks import lengths_to_keep_mask, masked_mean, to_key_padding_mask
+from course_utils.masks import masked_mean, to_key_padding_mask
 from course_utils.packed import pack
 
 
@@ -159,7 +159,7 @@ class Hybrid(nn.Module):
         packed, _ = self.lstm(pack(padded, lengths, padding_value=None))
         # Unpacked with zeros at the padding, so the mask below has nothing worse to hide.
         steps, _ = pad_packed_sequence(packed, batch_first=True, total_length=padded.shape[1])
-        keep_mask = lengths_to_keep_mask(lengths, padded.shape[1])
+        keep_mask = checked_keep_mask(padded, lengths)
         steps = self.layer(steps, src_key_padding_mask=to_key_padding_mask(keep_mask))
         return self.head(masked_mean(steps, keep_mask))
 
