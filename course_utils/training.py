@@ -26,6 +26,18 @@ def _check_labels(labels: Tensor, sequences: Sequence[Tensor]) -> None:
         )
 
 
+def _check_steps(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> None:
+    check_mask(keep_mask)
+    for name, value in (("logits", logits), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, not {type(value).__name__}: pad the list.")
+    if logits.ndim != 3 or not logits.shape[:2] == targets.shape == keep_mask.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)} and keep_mask "
+            f"{tuple(keep_mask.shape)} do not fit: give (B, T, C), (B, T) and (B, T)."
+        )
+
+
 def masked_cross_entropy(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> Tensor:
     """Average the cross-entropy over the real steps of a batch, whatever the padding holds.
 
@@ -36,19 +48,14 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> 
     Returns:
         the scalar mean; 0, with gradients of 0, where no step is real.
     Raises:
-        TypeError: `keep_mask` is not bool.
+        TypeError: one of them is no tensor, or `keep_mask` is not bool.
         ValueError: the shapes do not fit.
 
     >>> logits, targets = torch.zeros(1, 2, 4), torch.tensor([[1, 99]])
     >>> masked_cross_entropy(logits, targets, torch.tensor([[True, False]])).exp().item()
     4.0
     """
-    check_mask(keep_mask)
-    if logits.ndim != 3 or not logits.shape[:2] == targets.shape == keep_mask.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)} and keep_mask "
-            f"{tuple(keep_mask.shape)} do not fit: give (B, T, C), (B, T) and (B, T)."
-        )
+    _check_steps(logits, targets, keep_mask)
     # Only real steps are computed on: padding of NaN reaches neither the loss nor a gradient.
     total = F.cross_entropy(logits[keep_mask], targets[keep_mask], reduction="sum")
     return total / keep_mask.sum().clamp(min=1)
@@ -63,7 +70,10 @@ def four_losses(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> dict[str,
         keep_mask: (B, T) bool, True = real.
     Returns:
         name -> scalar; NaN where a divisor is 0.
+    Raises:
+        TypeError, ValueError: as `masked_cross_entropy`.
     """
+    _check_steps(logits, targets, keep_mask)
     per_step = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
     real = per_step.masked_fill(~keep_mask, 0)
     return {
