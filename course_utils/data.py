@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from course_utils.checks import check_lengths, check_whole
+
 
 class Utterances(NamedTuple):
     """Labelled sequences of different lengths.
@@ -93,29 +95,23 @@ def spread_lengths(lengths: Tensor, spread: int, count: int) -> Tensor:
     """Pick real lengths from a window around their median.
 
     Args:
-        lengths: (N,) integers, the real lengths to pick from.
+        lengths: (N,) integers of at least 1, the real lengths to pick from.
         spread: the window's width in percent: 0 picks the median alone, 100 from all of them.
         count: how many to pick, evenly over the window, its longest included.
     Returns:
         (count,) int64, shuffled the same way every time.
     Raises:
         TypeError: `lengths` is no tensor of integers.
-        ValueError: `lengths` is not 1-D or is empty, `spread` is not in 0..100, or `count` is
-            not positive.
+        ValueError: `lengths` is not 1-D or is empty, a length is not at least 1, `spread` is not in
+            0..100, or `count` is no whole number of at least 1.
 
     >>> spread_lengths(torch.tensor([1, 2, 3, 4, 9]), 0, 2).tolist()
     [3, 3]
     """
-    if not isinstance(lengths, Tensor) or lengths.is_floating_point():
-        raise TypeError("lengths must be a tensor of integers: use torch.tensor(lengths).long().")
-    if lengths.ndim != 1 or len(lengths) == 0:
-        raise ValueError(
-            f"lengths has shape {tuple(lengths.shape)}: give (N,), one number a sequence, N >= 1."
-        )
-    if not 0 <= spread <= 100 or count < 1:
-        raise ValueError(
-            f"spread is {spread} and count is {count}: give 0 to 100 percent and at least 1."
-        )
+    check_lengths(lengths)
+    check_whole("count", count, 1)
+    if not 0 <= spread <= 100:
+        raise ValueError(f"spread is {spread}: give 0 to 100 percent.")
     ordered = lengths.long().sort().values
     middle, half = (len(ordered) - 1) / 2, (len(ordered) - 1) / 2 * spread / 100
     places = torch.linspace(middle - half, middle + half, count) if count > 1 else [middle + half]

@@ -5,7 +5,7 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "course_utils"
 ORDER = [
-    *("data", "checks", "masks", "batching", "sampling", "rows", "packed", "oracle"),
+    *("checks", "data", "masks", "batching", "sampling", "rows", "packed", "oracle"),
     *("invariance", "layers", "measure", "models", "training", "conventions"),
     *("tracing", "svg", "plots", "result_plots", "packed_plots", "mask_plots"),
     *("trace_plots", "policy_plots", "row_plots", "widgets", "mask_widgets", "trace_widgets"),
