@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import operator
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from course_utils.checks import check_lengths
+from course_utils.checks import check_lengths, check_whole
 
 
 def check_sequences(sequences: Sequence[Tensor]) -> None:
@@ -60,23 +61,25 @@ def check_sequences(sequences: Sequence[Tensor]) -> None:
 
 
 def check_padding_value(value: float, dtype: torch.dtype, name: str = "padding_value") -> None:
-    """Refuse padding that sequences of integers cannot hold, such as NaN.
+    """Refuse padding that sequences cannot hold, such as NaN among integers, 1e30 in float16.
 
     Args:
         value: what the padding is to hold.
         dtype: of the sequences.
         name: of the argument, for the message.
     Raises:
-        ValueError: `dtype` is not floating point and cannot hold `value` as it is.
+        ValueError: `dtype` cannot hold `value`: exactly where it is not floating point.
     """
-    if dtype.is_floating_point or dtype.is_complex:
-        return
+    rounds = dtype.is_floating_point or dtype.is_complex
     try:
-        held = torch.full((), value, dtype=dtype).item() == value
-    except RuntimeError:
+        found = torch.full((), value, dtype=dtype).item()
+        # Here torch makes inf of what is too large, and raises an error where it pads.
+        held = found == value or (rounds and cmath.isfinite(found) == cmath.isfinite(value))
+    except (RuntimeError, OverflowError, TypeError):  # too large, or no number
         held = False
     if not held:
-        raise ValueError(f"{name} is {value}, which {dtype} cannot hold: give an id, {name}=0.")
+        what = "a number that it can hold" if rounds else "an id"
+        raise ValueError(f"{name} is {value!r}, which {dtype} cannot hold: give {what}, {name}=0.")
 
 
 def pad(
@@ -97,7 +100,8 @@ def pad(
     Raises:
         TypeError: `sequences` holds something else than tensors of one dtype.
         ValueError: it is empty, a sequence has no step, feature sizes differ, their dtype
-            cannot hold `padding_value`, or `total_length` is shorter than the longest sequence.
+            cannot hold `padding_value`, or `total_length` is no whole number or shorter than the
+            longest sequence.
 
     >>> padded, lengths = pad([torch.tensor([1, 2]), torch.tensor([3])])
     >>> padded.tolist(), lengths.tolist()
@@ -115,6 +119,7 @@ def pad(
     padded = pad_sequence(list(sequences), batch_first=True, padding_value=padding_value)
     if total_length is None:
         return padded, lengths
+    total_length = check_whole("total_length", total_length, 1)
     added = padded.new_full(
         (padded.shape[0], total_length - padded.shape[1], *padded.shape[2:]), padding_value
     )
