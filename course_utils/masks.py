@@ -126,7 +126,7 @@ def to_additive_mask(keep_mask: Tensor, dtype: torch.dtype = torch.float32) -> T
     [[0.0, -inf]]
     """
     check_mask(keep_mask)
-    if not dtype.is_floating_point:
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise TypeError(f"dtype is {dtype}, which cannot hold -inf: use the dtype of the scores.")
     return torch.zeros(keep_mask.shape, dtype=dtype, device=keep_mask.device).masked_fill(
         ~keep_mask, -torch.inf
