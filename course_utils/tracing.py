@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_packed_sequence
 
 from course_utils.batching import pad
+from course_utils.checks import check_whole
 from course_utils.layers import MaskedConv1d
 from course_utils.masks import lengths_to_keep_mask, masked_mean
 from course_utils.packed import pack
@@ -137,13 +138,15 @@ def trace(lengths: list[int], added: int = 0, faults: frozenset | set = frozense
     Returns:
         one Stage a layer, up to the first that raises an error.
     Raises:
-        ValueError: a fault is not in `FAULTS`, or `lengths` cannot stand in one batch.
+        ValueError: a fault is not in `FAULTS`, `lengths` cannot stand in one batch, or `added` is
+            no whole number of at least 0.
     """
     if unknown := set(faults) - set(FAULTS):
         raise ValueError(f"faults has {sorted(unknown)[0]!r}: they are {', '.join(FAULTS)}.")
-    for index, length in enumerate(lengths):
-        if not isinstance(length, int) or length < 1:
-            raise ValueError(f"lengths[{index}] is {length!r}: give whole numbers of at least 1.")
+    lengths = [check_whole(f"lengths[{index}]", one, 1) for index, one in enumerate(lengths)]
+    if not lengths:
+        raise ValueError("lengths is empty: a batch needs at least one sequence.")
+    added = check_whole("added", added, 0)
     generator = torch.Generator().manual_seed(4)
     sequences = [torch.randn(length, 3, generator=generator) for length in lengths]
     layers = _layers()

@@ -111,8 +111,8 @@ def test_trace_refuses():
     known = ", ".join(FAULTS)
     refuses(ValueError, ["faults has 'mean'", known], trace, LENGTHS, 0, {"mean", "not_packed"})
     refuses(ValueError, ["lengths[1] is 0", "at least 1"], trace, [3, 0])
-    refuses(ValueError, ["total_length is 2"], trace, [3, 2], -1)
-    refuses(ValueError, ["empty"], trace, [])
+    refuses(ValueError, ["added is -1"], trace, [3, 2], -1)
+    refuses(ValueError, ["lengths is empty"], trace, [])
 
 
 def test_trace_refuses_a_negative_length():
