@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as html_escape
 
 # Dark enough for white text on it (contrast 4.5 or more), and told apart by colour-blind eyes;
 # the letter on each sequence says the same without colour.
@@ -40,8 +40,16 @@ _STYLE = (
 )
 
 
+# What XML has no place for: one such character, and a browser shows nothing of the picture.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 # A live picture shrinks a little with its page, and then scrolls: small letters help nobody.
 _FLUID = "max-width:100%;height:auto"
+
+
+def escape(text: str) -> str:
+    """Make text from data fit to stand in SVG and HTML, in an attribute too."""
+    return html_escape(_NO_XML.sub("\ufffd", text))
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,7 @@ class Canvas:
         """Finish: the SVG picture, which says `alt` to whoever does not see it."""
         body = "".join(self.parts)
         # Two pictures on one page must not share the pattern's id: a hidden one would blank both.
-        hatch = f"vl-{zlib.crc32((alt + body).encode()):08x}"
+        hatch = f"vl-{zlib.crc32((alt + body).encode(errors='replace')):08x}"
         svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="vl" role="{self.role}" '
             f'aria-label="{escape(alt)}" viewBox="0 0 {self.width} {self.height}" '
