@@ -15,7 +15,7 @@ from course_utils.batching import fill, pad
 from course_utils.data import spread_lengths
 from course_utils.measure import lstm_flops
 from course_utils.packed import layout
-from course_utils.svg import LETTERS, Picture
+from course_utils.svg import LETTERS, Picture, escape
 
 _HERE = pathlib.Path(__file__).parent
 HINT = "Run this cell to use the controls"
@@ -90,7 +90,7 @@ class Panel(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         # A notebook that is opened and not yet run has no kernel to draw: it shows this picture.
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        names = ", ".join(control["label"] for control in self.controls)
+        names = ", ".join(escape(control["label"]) for control in self.controls)
         hint = f"<p><em>{HINT}: {names}.</em></p>"
         data["text/plain"] = repr(self._still)
         data["text/html"] = self._still._repr_html_() + hint
