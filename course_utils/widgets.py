@@ -12,6 +12,7 @@ from torch import Tensor
 
 from course_utils import packed_plots, plots
 from course_utils.batching import fill, pad
+from course_utils.checks import check_lengths
 from course_utils.data import spread_lengths
 from course_utils.measure import lstm_flops
 from course_utils.packed import layout
@@ -146,7 +147,14 @@ def padding_explorer(
         hidden_size: H of the LSTM whose operations are counted.
     Returns:
         Panel: a choice of source, sliders for batch size and spread.
+    Raises:
+        ValueError: `lengths_by_source` is empty.
+        TypeError, ValueError: what it holds are no integers of at least 1.
     """
+    if not lengths_by_source:
+        raise ValueError("lengths_by_source is empty: give at least one name and its lengths.")
+    for lengths in lengths_by_source.values():
+        check_lengths(lengths)
 
     def draw(source: str, batch_size: int, spread: int) -> tuple[Picture, str]:
         # The first of the same shuffled window each time: a larger batch adds sequences to it.
@@ -196,8 +204,10 @@ def packed_explorer(presets: Mapping[str, Sequence[int]]) -> Panel:
         Panel: a choice of batch, a slider for each of 6 lengths (0 leaves the sequence out), the
         time step, the order of the rows; a cell that is picked is marked in all three views.
     Raises:
-        ValueError: a preset has no or more than 6 lengths, or one not in 1..10.
+        ValueError: there is no preset, or one has no or more than 6 lengths, or one not in 1..10.
     """
+    if not presets:
+        raise ValueError("presets is empty: give at least one name and its lengths.")
     for name, lengths in presets.items():
         if not 1 <= len(lengths) <= 6 or not all(1 <= length <= 10 for length in lengths):
             raise ValueError(f"presets[{name!r}] is {list(lengths)}: give 1 to 6 lengths of 1..10.")
