@@ -147,7 +147,8 @@ def fit(
                 batch_sampler.set_epoch(epoch)
             total, seen = 0.0, 0
             for padded, lengths, targets in loader:
-                value = loss(model(padded, lengths), targets)
+                # Detached: only the model learns, whatever the caller's tensors require.
+                value = loss(model(padded.detach(), lengths), targets)
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
