@@ -1,6 +1,7 @@
 """Ragged batches for property tests, and what every refusal must keep to."""
 
 import copy
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -43,25 +44,73 @@ def padded_lists(shortest=1):
     return lengths_lists(shortest).filter(lambda lengths: min(lengths) < max(lengths))
 
 
+# The same numbers, lying otherwise in memory or with gradients on.
+LAYOUTS = {
+    "contiguous": lambda one: one.clone(),
+    "transposed": lambda one: one.mT.contiguous().mT,
+    "strided": lambda one: one.repeat_interleave(2, dim=0)[::2],
+    "gradients": lambda one: one.clone().requires_grad_(),
+}
+
+
 @st.composite
 def sequence_lists(draw, features=None):
     """Sequences (T_i, D) of one dtype: contiguous, transposed, strided, or with gradients on."""
     width = features or draw(st.integers(1, 3))
     dtype = draw(st.sampled_from([torch.float32, torch.float64]))
-    layout = draw(st.sampled_from(["contiguous", "transposed", "strided", "gradients"]))
+    layout = LAYOUTS[draw(st.sampled_from(list(LAYOUTS)))]
     seed = draw(st.integers(0, 1000))
-    sequences = []
-    for index, n in enumerate(draw(lengths_lists())):
-        whole = randn(2 * n, width, seed=seed + index, dtype=dtype)
-        sequences.append(
-            {
-                "contiguous": lambda whole=whole, n=n: whole[:n],
-                "transposed": lambda whole=whole, n=n: whole[:n].t().contiguous().t(),
-                "strided": lambda whole=whole: whole[::2],
-                "gradients": lambda whole=whole, n=n: whole[:n].clone().requires_grad_(),
-            }[layout]()
-        )
-    return sequences
+    return [
+        layout(randn(n, width, seed=seed + index, dtype=dtype))
+        for index, n in enumerate(draw(lengths_lists()))
+    ]
+
+
+class Batch(NamedTuple):
+    """A padded batch, its sequences, and what the functions want beside them.
+
+    `x` is (B, T, D), `ids` (B, T) word numbers below 9, `sequences` the real steps of `x`, and
+    `text` what a learner might type.
+    """
+
+    x: Tensor
+    lengths: Tensor
+    keep: Tensor
+    ids: Tensor
+    sequences: list[Tensor]
+    number: int
+    text: str
+
+    def laid(self, layout):
+        """The same batch in another layout."""
+        lay = LAYOUTS[layout]
+        sequences = [lay(one.detach()) for one in self.sequences]
+        return self._replace(x=lay(self.x.detach()), sequences=sequences)
+
+    def padded_with(self, junk):
+        """The same batch with something else in its padding."""
+        return self._replace(x=self.x.detach().masked_fill(~self.keep[..., None], junk))
+
+
+@st.composite
+def batches(draw):
+    """Batches of 1 to 16 sequences of 1 to 64 steps, with ties, ones and full rows."""
+    longest = draw(st.integers(1, 64))
+    steps = st.integers(1, longest) | st.sampled_from([1, longest])
+    lengths = torch.tensor(draw(st.lists(steps, min_size=1, max_size=16)))
+    number = draw(st.integers(0, 100))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    keep = torch.arange(longest) < lengths[:, None]
+    x = randn(*keep.shape, draw(st.integers(1, 3)), seed=number, dtype=dtype)
+    x = x.masked_fill(~keep[..., None], 0)
+    ids = randn(*keep.shape, seed=number).mul(9).long() % 9
+    sequences = [row[:n].clone() for row, n in zip(x, lengths.tolist(), strict=True)]
+    text = draw(
+        st.sampled_from(["<b onclick='x'>\"&", "\x00\x1b\ud800", "]]>|", "ü – 序列 🙂", ""])
+    )
+    return Batch(x, lengths, keep, ids, sequences, number, text).laid(
+        draw(st.sampled_from(list(LAYOUTS)))
+    )
 
 
 def close(one, other):
