@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -146,7 +146,7 @@ def check_whole(name: str, value: int, least: int) -> int:
 
     Args:
         name: of the argument, for the message.
-        value: the number; a truth value is none.
+        value: the number, as an int, a NumPy number or a tensor; a truth value is none.
         least: the smallest that is allowed.
     Returns:
         the number as an int.
@@ -156,6 +156,14 @@ def check_whole(name: str, value: int, least: int) -> int:
     >>> check_whole("batch_size", 4, 1)
     4
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    try:  # whatever can be an index is whole: lengths.max() too
+        whole = None if _is_truth_value(value) else operator.index(value)
+    except (TypeError, RuntimeError):
+        whole = None
+    if whole is None or whole < least:
         raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}.")
-    return int(value)
+    return whole
+
+
+def _is_truth_value(value: object) -> bool:
+    return isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, bool)

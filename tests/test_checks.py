@@ -60,7 +60,9 @@ def test_check_mask_accepts_holes_empty_rows_and_no_steps():
     check_mask(torch.zeros(2, 0, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("value", [0, 3.0, 2.5, True, "3", None, torch.tensor(3), np.float64(3)])
+@pytest.mark.parametrize(
+    "value", [0, 3.0, 2.5, True, "3", None, torch.tensor(3.0), torch.tensor(True), np.float64(3)]
+)
 def test_check_whole_refuses_by_the_name_of_the_argument(value):
     words = [f"size is {value!r}:", "whole number of at least 1"]
     refuses(ValueError, words, check_whole, "size", value, 1)
@@ -72,3 +74,8 @@ def test_check_whole_gives_an_int():
         assert type(found) is int and found == 4
     assert check_whole("seed", 0, 0) == 0 and check_whole("shift", -2, -3) == -2
     refuses(ValueError, ["shift is -4", "at least -3"], check_whole, "shift", -4, -3)
+
+
+def test_check_whole_takes_what_can_be_an_index():
+    assert check_whole("size", torch.tensor([2, 3]).max(), 1) == 3
+    assert check_whole("size", np.int32(3), 1) == 3
