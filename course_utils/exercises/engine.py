@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.exercises import guard
+
 Case = tuple
 
 
@@ -131,7 +133,7 @@ class Verdict:
     """What `check` has to say. True in an `if` where the answer is correct.
 
     Attributes:
-        kind: "correct", "not attempted", "misconception", "not equal" or "error".
+        kind: "correct", "not attempted", "misconception", "not equal", "error" or "stopped".
         name: the misconception's name, where there is one.
         text: the whole answer.
     """
@@ -184,19 +186,27 @@ def _gradients(value: object, arguments: Case) -> list[Tensor] | None:
     return [torch.zeros_like(a) if g is None else g for g, a in zip(found, leaves, strict=True)]
 
 
-def _run(function: Callable, case: Case, gradients: bool = False, draws: bool = True) -> _Outcome:
+def _run(
+    function: Callable,
+    case: Case,
+    gradients: bool = False,
+    draws: bool = True,
+    seconds: float | None = None,
+) -> _Outcome:
     arguments = copy.deepcopy(case)
     slopes, drew = None, False
     try:
-        with torch.random.fork_rng(devices=[]):
+        with guard.left_alone():
             before = torch.get_rng_state()
-            value = function(*arguments)
+            value = guard.call(function, arguments, seconds)
             drew = not draws and not torch.equal(before, torch.get_rng_state())
         if gradients:
             slopes = _gradients(value, arguments)
         if _is_number(value) and getattr(value, "ndim", None) == 0:
             value = value.item()  # a tensor of one number is as good as the number
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise  # the learner's own
+    except BaseException as error:
         return _Outcome(error=error)
     changed = any(_changed(now, was) for now, was in zip(arguments, case, strict=True))
     return _Outcome(value, changed=changed, gradients=slopes, drew=drew)
@@ -337,7 +347,7 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         exercise: the exercise.
         answer: the learner's function.
     Returns:
-        Verdict: not attempted, correct, a misconception by name, an error, or not equal.
+        Verdict: not attempted, correct, a misconception by name, an error, stopped, or not equal.
     """
     head = f"Exercise {exercise.id}"
     if answer is None or answer is ... or _is_stub(answer):
@@ -346,12 +356,18 @@ def judge(exercise: Exercise, answer: object) -> Verdict:
         return Verdict(
             "error", f"{head}: give `check` the function itself, not {_kind(answer)}: no brackets."
         )
-    cases = exercise.cases()
+    with guard.left_alone():
+        cases = exercise.cases()
     run = functools.partial(_run, gradients=exercise.gradients, draws=exercise.draws)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = [run(exercise.solution, case) for case in cases]
-    given = [run(answer, case) for case in cases]
+    given = []
+    for case in cases:
+        given.append(run(answer, case, seconds=guard.SECONDS))
+        if isinstance(given[-1].error, guard.Stopped):
+            text = f"{head}: {given[-1].error} in this case. Does a loop in it never end?"
+            return Verdict("stopped", f"{text}\n{_case_text(exercise, case)}")
     failing = [i for i in range(len(cases)) if not _alike(given[i], expected[i])]
     if not failing:
         return Verdict("correct", f"{head}: correct, on {len(cases)} cases.")
