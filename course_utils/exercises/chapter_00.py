@@ -46,6 +46,8 @@ _MODELS = [
     _Model("rows in another order", _longest_first),
     # A rounding error that grows with T: equal in every sense but the last bits.
     _Model("rounded", lambda p, lengths: _real_mean(p, lengths) * (1 + 1e-7 * p.shape[1])),
+    # The same of numbers near 0, where 1e-5 is not to be taken relative to them.
+    _Model("rounded near 0", lambda p, lengths: _real_mean(p, lengths) * 0 + 1e-7 * p.shape[1]),
     _Model("a thousandth off", lambda p, lengths: _real_mean(p, lengths) + 1e-3 * p.shape[1]),
     _Model("sum, and T", _sum_and_count),
 ]

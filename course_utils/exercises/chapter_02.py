@@ -23,7 +23,7 @@ _MANY_TIES = [3, 1, 2] * 8
 def _lstm(seed: int) -> nn.LSTM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.LSTM(2, 2, batch_first=True, bidirectional=True).requires_grad_(False)
+        return nn.LSTM(2, 3, batch_first=True, bidirectional=True).requires_grad_(False)
 
 
 def _lstm_cases():
@@ -116,7 +116,8 @@ def _packed_cases():
             padded, counts = pad(random_sequences(seed, lengths))
             packed = pack_padded_sequence(padded, counts, batch_first=True, enforce_sorted=False)
             cases.append((packed, max(lengths) + extra))
-    return cases
+    # Packed in sorted order, a batch holds no indices to sort it back with.
+    return [*cases, (pack_padded_sequence(*pad(random_sequences(9, [3, 1])), batch_first=True), 4)]
 
 
 def unpack(packed, total_length):

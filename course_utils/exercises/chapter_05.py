@@ -204,7 +204,7 @@ def _norm_cases():
         for extra, junk, spread in ((1, 6.0, 1.0), (0, 0.0, 0.004), (2, float("nan"), 1.0)):
             keep_mask = lengths_to_keep_mask(torch.tensor(lengths), max(lengths) + extra)
             values = torch.randn(*keep_mask.shape, 2, generator=generator).round(decimals=1)
-            values = 3 + spread * values
+            values = spread * (3 + values)
             values = values.masked_fill(~keep_mask[..., None], junk)
             cases.append((values.requires_grad_(), keep_mask))
     return cases

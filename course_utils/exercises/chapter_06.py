@@ -17,6 +17,8 @@ def _orders():
         ([6, 6, 1, 8, 2, 2, 9, 1, 5], 2, 2),
         ([3, 9, 4, 1, 1, 7, 8, 2, 6, 5, 12], 3, 2),
         ([2, 8, 3, 3, 9, 1, 4, 7, 6, 5, 10, 11, 13], 2, 3),
+        # Of so many equal ones, a sort that is not stable mixes up some.
+        ([3, 1, 2] * 8, 4, 5),
     ]
     cases = []
     for seed, (lengths, batch_size, pool_batches) in enumerate(sizes):
