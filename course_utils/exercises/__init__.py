@@ -43,7 +43,7 @@ def check(id: str, answer: object) -> Verdict:
         answer: the function that you wrote. It is called on copies.
     Returns:
         Verdict: true where correct. Whatever the function does, an error in it is told, not
-            raised.
+            raised; one that is still running after 5 seconds in a case is ended.
     Raises:
         ValueError: there is no such exercise; the message lists them.
     """
