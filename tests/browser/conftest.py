@@ -163,9 +163,9 @@ def lab(tmp_path_factory, browser):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def fresh_screenshots():
-    shutil.rmtree(SCREENSHOTS, ignore_errors=True)
-    SCREENSHOTS.mkdir()
+def screenshots():
+    """A folder for them; `make test` empties it, since the tests run in two parts."""
+    SCREENSHOTS.mkdir(exist_ok=True)
 
 
 @pytest.fixture
