@@ -21,6 +21,7 @@ TABLE = r"small\.ipynb +\d+\.\d +(\d+) +(\d+/\d+) +(\d+)%"
         (Row(peak=1024, cells=20, compared=17), []),
         (Row(peak=1024, seconds=9999), []),
         (Row(peak=1025), ["its kernel took 1025 MiB, and 1024 are allowed"]),
+        (Row(peak=1025, cuda=True), []),
         (Row(), ["peak memory is not known"]),
         (Row(peak=1, cells=37, compared=31), ["31 of 37 cells with output are compared"]),
         (Row(peak=math.nan, cells=1), ["not known", "0 of 1"]),
