@@ -289,7 +289,7 @@ def test_only_what_decides_the_installation_asks_for_a_new_one(tmp_path):
 
     now = versions(project, constraints)
     assert versions(project.replace("line-length = 100", "line-length = 99"), constraints) == now
-    assert versions(project.replace('"torch>=2.13', '"torch>=2.12'), constraints) != now
+    assert versions(project.replace('"torch>=2.11', '"torch>=2.10'), constraints) != now
     assert versions(project, constraints.replace("torch==2.13.0", "torch==2.13.1")) != now
 
 
