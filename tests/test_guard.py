@@ -122,12 +122,17 @@ def test_an_answer_in_time_gives_its_value_and_its_error():
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows has no such signal")
 def test_the_learner_can_still_interrupt():
+    # A shell starts what it runs in the background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.get_ident()
     timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        guard.call(endless, (), seconds=60)
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            guard.call(endless, (), seconds=60)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_an_answer_sets_is_put_back():
