@@ -135,6 +135,24 @@ def test_a_server_that_is_not_to_be_reached_points_to_the_proxy():
     assert "does not answer" in fault and "VPN or proxy" in fault
 
 
+def test_a_server_that_listens_a_moment_after_it_gave_its_address_is_waited_for():
+    code = (
+        "import os, json, time, pathlib, socket\n"
+        "one = socket.socket()\n"
+        "one.bind(('127.0.0.1', 0))\n"
+        "file = pathlib.Path(os.environ['JUPYTER_RUNTIME_DIR']) / 'jpserver-1.json'\n"
+        "file.write_text(json.dumps({'url': f'http://127.0.0.1:{one.getsockname()[1]}/'}))\n"
+        "time.sleep(1)\n"
+        "one.listen()\n"
+        "there, _ = one.accept()\n"
+        "there.recv(9999)\n"
+        "there.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\nJupyterLab')\n"
+        "there.close()\n"
+        "time.sleep(60)"
+    )
+    assert day_before.server_fault(("-c", code), seconds=10) is None
+
+
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     assert day_before.write_fault() is None
     fault = day_before.write_fault(tmp_path / "nowhere")

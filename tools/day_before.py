@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -167,8 +168,7 @@ def server_fault(command: Sequence[str] = ("-m", "jupyterlab"), seconds: float =
                     return f"JupyterLab did not start ({said[-1]}): {AGAIN}"
                 # A proxy in the environment must not be asked for this machine.
                 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-                with opener.open(f"{url}lab?token=try", timeout=30) as answer:
-                    page = answer.read().decode()
+                page = _page(opener, f"{url}lab?token=try", time.monotonic() + 5)
                 return None if "JupyterLab" in page else f"its page is not JupyterLab's: {AGAIN}"
             except OSError as error:
                 return (
@@ -188,6 +188,18 @@ def _address(folder: Path, server: subprocess.Popen, until: float) -> str | None
                 continue
         time.sleep(0.2)
     return None
+
+
+def _page(opener: urllib.request.OpenerDirector, url: str, until: float) -> str:
+    """The page, waited for: a server names its address a moment before it listens."""
+    while True:
+        try:
+            with opener.open(url, timeout=30) as answer:
+                return answer.read().decode()
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
+                raise
+        time.sleep(0.2)
 
 
 def write_fault(folder: Path = ROOT / "notebooks") -> str | None:

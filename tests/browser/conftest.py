@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -104,9 +106,11 @@ class Lab:
     def _wait_for_url(self) -> str:
         for _ in range(300):
             for file in self.runtime.glob("jpserver-*.json"):
-                # The file appears before it is whole.
-                if (text := file.read_text()).endswith("}\n") or text.endswith("}"):
-                    return json.loads(text)["url"]
+                # The file appears before it is whole, and before anyone listens.
+                with contextlib.suppress(ValueError, ConnectionRefusedError):
+                    info = json.loads(file.read_text())
+                    socket.create_connection(("127.0.0.1", info["port"]), timeout=30).close()
+                    return info["url"]
             if self.process.poll() is not None:
                 break
             time.sleep(0.2)
