@@ -207,7 +207,7 @@ def index(readme: str) -> str:
     ).replace("OWNER/REPOSITORY", repository())
     chapters = re.findall(r"\[(\d\d [^]]*)\]\((notebooks/\d\d_\w*)\.ipynb\)", text)
     lines = [f"{title} <{page}>" for title, page in chapters]
-    more = ["notebooks/glossary", "CONTRIBUTING", "LICENSE-docs"]
+    more = ["notebooks/glossary", "TEACHING", "benchmarks/README", "CONTRIBUTING", "LICENSE-docs"]
     toc = "\n".join(
         [
             "```{toctree}",
@@ -228,6 +228,23 @@ def index(readme: str) -> str:
     return f"{link_page(text)}\n{toc}\n"
 
 
+def copy_linked(page: pathlib.Path) -> None:
+    """Copy the files of the course that a page links to, and those that they link to."""
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text()):
+        path = (page.parent / link).resolve()
+        copy = SOURCE / path.relative_to(ROOT) if path.is_relative_to(ROOT) else SOURCE
+        # The README is the first page, and the chapters are written on their own.
+        known = copy.exists() or path in (ROOT / "README.md", ROOT / PAGE)
+        if known or not path.is_file() or path.suffix == ".ipynb":
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".md":
+            copy.write_text(link_page(path.read_text()))
+            copy_linked(path)
+        else:
+            shutil.copy(path, copy)
+
+
 def write_source() -> None:
     """Lay out what Sphinx reads."""
     shutil.rmtree(SOURCE, ignore_errors=True)
@@ -246,11 +263,10 @@ def write_source() -> None:
     (SOURCE / ".github").mkdir()
     for picture in (ROOT / ".github").glob("*.png"):
         shutil.copy(picture, SOURCE / ".github")
-    for name in ("CONTRIBUTING.md", "LICENSE", "LICENSE-docs.md", "CITATION.cff"):
-        shutil.copy(ROOT / name, SOURCE)
     (SOURCE / "index.md").write_text(index((ROOT / "README.md").read_text()))
     for path in FOLDER.glob("*.md"):
         (SOURCE / "notebooks" / path.name).write_text(link_page(path.read_text()))
+    copy_linked(ROOT / "README.md")
 
 
 async def write_notebooks() -> None:
