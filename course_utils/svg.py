@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape as html_escape
 
-# Dark enough for white text on it (contrast 4.5 or more), and told apart by colour-blind eyes;
-# the letter on each sequence says the same without colour.
+# Dark enough for white text on it (contrast 4.5 or more). So dark, not all can be told apart by
+# every eye: A and E, B and G are alike without green, A, C and F without blue. No picture says
+# anything by colour alone: the letter, the row or the place of a sequence says it too.
 PALETTE = ("#0066a6", "#a65a00", "#007a57", "#a8457f", "#5a4fa2", "#00758a", "#8a6d00", "#b0413e")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
