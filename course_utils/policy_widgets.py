@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from course_utils.checks import check_lengths
@@ -47,15 +49,18 @@ def policy_explorer(lengths: Tensor) -> Panel:
         words += f"{found.met_again:.0%} met in the epoch before."
         return picture, words
 
-    controls = [
-        {"name": "policy", "label": "Batches of a", "options": [fixed, budget]},
-        {"name": "pool", "label": "Sorted together", "options": list(_POOLS)},
-        {"name": "batch_size", "label": "Sequences", "unit": ""}
-        | {"min": 8, "max": 64, "step": 8, "small": True},
-        {"name": "max_tokens", "label": "Budget", "unit": ""}
-        | {"min": 1024, "max": 8192, "step": 512, "small": True},
-        {"name": "epoch", "label": "Epoch", "unit": ""}
-        | {"min": 1, "max": 5, "step": 1, "small": True},
-    ]
+    def controls(values: Mapping) -> list[dict]:
+        is_fixed = values["policy"] == fixed
+        return [
+            {"name": "policy", "label": "Batches of a", "options": [fixed, budget]},
+            {"name": "pool", "label": "Sorted together", "options": list(_POOLS)},
+            {"name": "batch_size", "label": "Sequences", "unit": "", "off": not is_fixed}
+            | {"min": 8, "max": 64, "step": 8, "small": True},
+            {"name": "max_tokens", "label": "Budget", "unit": "", "off": is_fixed}
+            | {"min": 1024, "max": 8192, "step": 512, "small": True},
+            {"name": "epoch", "label": "Epoch", "unit": ""}
+            | {"min": 1, "max": 5, "step": 1, "small": True},
+        ]
+
     values = {"policy": fixed, "pool": "1", "batch_size": 32, "max_tokens": 2048, "epoch": 1}
     return Panel(draw, controls, values)

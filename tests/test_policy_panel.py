@@ -87,6 +87,14 @@ def test_panel_shows_what_the_sampler_gives(changed, sampler):
     assert panel.words.startswith(f"{1 - found.fill:.0%} of what is run is padding.")
 
 
+def test_the_size_that_the_policy_does_not_use_is_greyed_out():
+    panel = policy_explorer(LENGTHS)
+    off = [one["name"] for one in panel.controls if one.get("off")]
+    panel.values = panel.values | {"policy": "budget of padded steps"}
+    now_off = [one["name"] for one in panel.controls if one.get("off")]
+    assert (off, now_off) == (["max_tokens"], ["batch_size"])
+
+
 def test_panel_refuses_bad_lengths():
     refuses(ValueError, ["lengths is empty"], policy_explorer, torch.zeros(0, dtype=torch.int64))
 
