@@ -29,7 +29,8 @@ def _mask_grid(lengths: Sequence[int], keep_mask: Tensor) -> Canvas:
         canvas.text(24, y + 21, letter(row), "strong", "middle")
         for step in range(T):
             x, keep, real = 46 + _SIZE * step, bool(keep_mask[row, step]), step < length
-            what = f"{letter(row)}{step}, {'real' if real else 'padding'}, "
+            # What is written in the cell is said too, for who speaks to the computer by name.
+            what = f"{letter(row)}{step}: {int(keep)}, {'real' if real else 'padding'}, "
             what += "counts" if keep else "ignored"
             canvas.begin_pick(f"{letter(row)}{step}", what, chosen=keep, toggle=True)
             size = _SIZE - 4
