@@ -2,6 +2,12 @@
 // A control changes or a cell is picked -> `values` goes to Python -> Python answers with `svg`.
 // Where Python has drawn a position beforehand (`frames`), no kernel is needed to show it. A page
 // that has none (`launch` says where there is one) keeps to those positions, and says so.
+
+// JupyterLab takes arrow keys and letters for commands of its own; Ctrl+S and the like it may have.
+function keep(event) {
+  if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+}
+
 function build(spec, id) {
   const input = document.createElement(spec.options ? "select" : "input");
   if (spec.options) {
@@ -13,8 +19,7 @@ function build(spec, id) {
     Object.assign(input, { min: spec.min, max: spec.max, step: spec.step });
   }
   input.id = id;
-  // JupyterLab takes the arrow keys from inputs that do not ask for them.
-  input.dataset.lmSuppressShortcuts = "true";
+  input.addEventListener("keydown", keep);
   return input;
 }
 
@@ -41,6 +46,11 @@ function stop(cell) {
   cell.setAttribute("tabindex", "0");
 }
 
+const LOST =
+  "The kernel has not answered yet. If a cell is still running, wait for it. If the kernel was " +
+  "restarted or shut down, click this panel's cell, choose Run → Run All Above Selected Cell, and " +
+  "then run the cell itself.";
+
 export default {
   render({ model, el }) {
     el.classList.add("vl-panel");
@@ -63,10 +73,26 @@ export default {
       const now = String(model.get("values")[name]);
       return !launch || Object.keys(model.get("frames")).some((key) => key.split("|")[place] !== now);
     };
+    // Nothing tells a panel that its kernel was restarted, or is busy: what fails to come does.
+    let timer;
+    const lost = document.createElement("p");
+    lost.className = "vl-lost";
+    lost.setAttribute("role", "status");
+    el.append(lost);
     const change = (changed) => {
+      const asked = model.get("asked") + 1;
+      model.set("asked", asked);
       model.set("values", { ...model.get("values"), ...changed });
       model.save_changes();
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        if (model.get("heard") < asked && !frame() && !launch) lost.textContent = LOST;
+      }, 3000);
     };
+    model.on("change:heard", () => {
+      clearTimeout(timer);
+      lost.textContent = "";
+    });
     for (const spec of model.get("controls")) {
       const id = `vl-${Math.random().toString(36).slice(2)}`;
       const input = (inputs[spec.name] = build(spec, id));
@@ -119,8 +145,6 @@ export default {
       for (const one of views()) {
         const cell = one.querySelector('[aria-pressed="true"]') ?? one.querySelector("[data-pick]");
         if (cell) stop(cell);
-        for (const pick of one.querySelectorAll("[data-pick]"))
-          pick.dataset.lmSuppressShortcuts = "true";
       }
       // The nodes are new: the focus goes to the same cell of the same view.
       const again = focused && views()[view]?.querySelector(`[data-pick="${focused.dataset.pick}"]`);
@@ -141,6 +165,7 @@ export default {
       pick(cell);
     });
     stage.addEventListener("keydown", (event) => {
+      keep(event);
       const cell = event.target.closest("[data-pick]");
       if (!cell) return;
       const arrow = event.key.startsWith("Arrow");
@@ -157,6 +182,7 @@ export default {
       const values = model.get("values");
       for (const spec of model.get("controls")) {
         const input = inputs[spec.name];
+        input.disabled = Boolean(spec.off) || !reachable(spec.name);
         if (spec.check) input.checked = values[spec.name];
         else input.value = values[spec.name];
         if (spec.options || spec.check) continue;

@@ -32,6 +32,7 @@ class Panel(anywidget.AnyWidget):
         draw: `draw(**values)` gives the picture and a sentence under it.
         controls: dicts with `name`, `label` and either `options` (a list of strings), or
             `check` (a truth value to tick), or `min`, `max`, `step` and `unit`, perhaps `small`;
+            `off` greys one out that changes nothing now;
             or a function from the values to such a list.
         values: name -> first value. The value "pick" is the name of the picked cell, if the
             picture has cells to pick.
@@ -48,6 +49,9 @@ class Panel(anywidget.AnyWidget):
     svg = traitlets.Unicode().tag(sync=True)
     words = traitlets.Unicode().tag(sync=True)
     frames = traitlets.Dict().tag(sync=True)
+    # The page counts what it asks, and sees by the echo whether a kernel hears it.
+    asked = traitlets.Int().tag(sync=True)
+    heard = traitlets.Int().tag(sync=True)
     # A page without a kernel says here where its reader finds one.
     launch = traitlets.Unicode().tag(sync=True)
 
@@ -73,6 +77,7 @@ class Panel(anywidget.AnyWidget):
         self._redraw({"new": self.values})
         self._still = draw(**still)[0] if still else self.picture
         self.observe(self._redraw, "values")
+        traitlets.dlink((self, "asked"), (self, "heard"))
 
     def _redraw(self, change: Mapping) -> None:
         settled = change["new"]

@@ -23,6 +23,12 @@ def test_a_changed_value_redraws():
     assert panel.svg == padded_grid([3, 4]).svg and panel.words == "3 of 4."
 
 
+def test_the_kernel_says_that_it_heard_even_where_nothing_changed():
+    panel = Panel(lambda n: (padded_grid([n]), ""), [], {"n": 1})
+    panel.set_state({"asked": 1, "values": {"n": 1}})
+    assert panel.heard == 1
+
+
 def test_positions_drawn_beforehand_equal_those_drawn_live():
     panel = Panel(draw, [CONTROL], {"n": 2}, [{"n": n} for n in (1, 2, 3, 4)])
     assert set(panel.frames) == {"1", "2", "3", "4"}
