@@ -29,6 +29,8 @@ FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
+    # Or a notebook opened the next day says "Error displaying widget: model not found".
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
 }
 OPENS_ON = {"LabApp": {"default_url": f"/lab/tree/{FIRST_NOTEBOOK}"}}
 
@@ -243,6 +245,7 @@ def set_up(env: Path = ROOT / ".venv") -> None:
     want = wanted()
     todo, sentence = plan(env, want)
     if todo == "nothing":
+        lab_settings(env)  # they need no pip, and may have changed
         return
     if faults := preflight.before_install():
         raise InstallError("\n".join(faults))
