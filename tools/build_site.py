@@ -207,7 +207,8 @@ def index(readme: str) -> str:
     ).replace("OWNER/REPOSITORY", repository())
     chapters = re.findall(r"\[(\d\d [^]]*)\]\((notebooks/\d\d_\w*)\.ipynb\)", text)
     lines = [f"{title} <{page}>" for title, page in chapters]
-    more = ["notebooks/glossary", "TEACHING", "benchmarks/README", "CONTRIBUTING", "LICENSE-docs"]
+    more = ["notebooks/glossary", "notebooks/troubleshooting", "TEACHING", "benchmarks/README"]
+    more += ["CONTRIBUTING", "LICENSE-docs"]
     toc = "\n".join(
         [
             "```{toctree}",
