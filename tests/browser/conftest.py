@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 
+import build_site
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -179,3 +180,34 @@ def page(browser):
     page.set_default_timeout(30_000)
     yield page
     context.close()
+
+
+@pytest.fixture(scope="package")
+def ran(lab, browser):
+    """A notebook by its name, opened in a page of its own and run once for all tests."""
+    from .notebook_page import NotebookPage
+
+    pages = {}
+
+    def get(name: str) -> NotebookPage:
+        if name not in pages:
+            page = browser.new_page(viewport={"width": 1280, "height": 720})
+            pages[name] = NotebookPage(lab, page, name)
+            pages[name].run_all()
+        return pages[name]
+
+    yield get
+    for notebook in pages.values():
+        notebook.page.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core; with the site's own packages, the only thing that needs npm."""
+    try:
+        folders = {package: build_site.fetch(package) for package in build_site.PACKAGES}
+    except build_site.SiteError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    return (folders["axe-core"] / "axe.min.js").read_text()

@@ -46,7 +46,7 @@ class NotebookPage:
             """() => [...document.querySelectorAll(
                   ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt")]
                 .every((prompt) => /\\d/.test(prompt.textContent))""",
-            timeout=120_000,
+            timeout=300_000,
         )
         idle.first.wait_for(timeout=60_000)
         assert prompts.count() > 0

@@ -64,23 +64,6 @@ def record(request, lab, browser):
     return lambda *row: rows.append(row)
 
 
-@pytest.fixture(scope="module")
-def ran(lab, browser):
-    """A notebook by its name, opened in a page of its own and run once for all tests."""
-    pages = {}
-
-    def get(name: str) -> NotebookPage:
-        if name not in pages:
-            page = browser.new_page(viewport={"width": 1280, "height": 720})
-            pages[name] = NotebookPage(lab, page, name)
-            pages[name].run_all()
-        return pages[name]
-
-    yield get
-    for notebook in pages.values():
-        notebook.page.close()
-
-
 def test_opened_and_not_run_every_panel_has_its_picture(lab, page):
     for name in NAMES:
         notebook = NotebookPage(lab, page, name)
@@ -624,20 +607,3 @@ def test_dark_theme(ran):
         card = notebook.root.locator(".jp-OutputArea details").first.locator("..")
         notebook.screenshot(card, f"{name[:2]}_card_dark")
         notebook.menu("Settings", "Theme", "JupyterLab Light")
-
-
-def test_the_walk_through_time_needs_no_kernel(ran):
-    notebook = ran("02_packing.ipynb")
-    page = notebook.page
-    panel = notebook.root.locator(".vl-panel")
-    expect(panel.locator('[data-pick="C6"]')).to_have_count(3)
-    notebook.menu("Kernel", "Shut Down Kernel")
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="unknown"]').first.wait_for()
-    step = panel.get_by_role("slider", name="Time step")
-    step.focus()
-    page.keyboard.press("Home")
-    for at, alive in enumerate([4, 4, 3, 2, 2, 1, 1]):
-        expect(panel.locator(".vl-words")).to_contain_text(f"t={at}: the LSTM runs on {alive} of 4")
-        page.keyboard.press("ArrowRight")
-    panel.get_by_role("combobox", name="Rows").select_option("as given")
-    expect(panel.locator(".vl-stage > svg").nth(1)).to_contain_text("no stairs")

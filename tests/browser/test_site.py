@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import os
 import subprocess
 import sys
 import threading
@@ -26,18 +25,6 @@ CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """The script of axe-core; with the site's own packages, the only thing that needs npm."""
-    try:
-        folders = {package: build_site.fetch(package) for package in build_site.PACKAGES}
-    except build_site.SiteError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    return (folders["axe-core"] / "axe.min.js").read_text()
 
 
 @pytest.fixture(scope="module")
