@@ -79,11 +79,12 @@ test: setup
 	@$(say) "notebooks"
 	@$(ALONE) -m pytest -q -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
-	@$(say) "browser"
 	@rm -rf tests/browser/screenshots
-	@$(ALONE) -m pytest -q tests/browser/test_notebooks.py
 	@$(say) "browser: site and slides"
-	@$(RUN) -m pytest -q tests/browser --ignore=tests/browser/test_notebooks.py
+	@$(RUN) -m pytest -q tests/browser/test_site.py tests/browser/test_slides.py
+	@$(say) "browser: notebooks"
+	@$(ALONE) -m pytest -q tests/browser --ignore=tests/browser/test_site.py \
+	  --ignore=tests/browser/test_slides.py
 
 # What the comparison needs beyond the course lies in a folder of its own, so that .venv stays as it
 # is. Exact versions without their dependencies, or pip would fetch torch once more, with CUDA.
