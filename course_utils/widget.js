@@ -131,7 +131,8 @@ export default {
 
     let drawn = null;
     const show = (svg, text) => {
-      words.textContent = text;
+      const invites = model.get("values").pick === "" && reachable("pick");
+      words.textContent = invites ? `${text} ${model.get("invite")}`.trim() : text;
       if (svg === drawn) return;
       const views = () => [...stage.querySelectorAll("svg")];
       const focused = stage.contains(document.activeElement) ? document.activeElement : null;

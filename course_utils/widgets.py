@@ -19,7 +19,7 @@ from course_utils.packed import layout
 from course_utils.svg import LETTERS, Picture, escape
 
 _HERE = pathlib.Path(__file__).parent
-HINT = "Run this cell to use the controls"
+HINT = "Run this cell to"
 
 
 class Panel(anywidget.AnyWidget):
@@ -40,6 +40,7 @@ class Panel(anywidget.AnyWidget):
         settle: `settle(before, now)` gives values that fit together, where one that changed
             asks others to change; `before` are the settled values shown until now.
         still: the values of the picture that a saved notebook shows; the first ones where None.
+        invite: a sentence that asks for a pick, shown while there is none and one can be made.
     """
 
     _esm = _HERE / "widget.js"
@@ -52,6 +53,7 @@ class Panel(anywidget.AnyWidget):
     # The page counts what it asks, and sees by the echo whether a kernel hears it.
     asked = traitlets.Int().tag(sync=True)
     heard = traitlets.Int().tag(sync=True)
+    invite = traitlets.Unicode().tag(sync=True)
     # A page without a kernel says here where its reader finds one.
     launch = traitlets.Unicode().tag(sync=True)
 
@@ -63,6 +65,7 @@ class Panel(anywidget.AnyWidget):
         positions: Sequence[Mapping] = (),
         settle: Callable[[dict, dict], dict] = lambda before, now: now,
         still: Mapping | None = None,
+        invite: str = "",
     ) -> None:
         frames = {}
         for position in positions:
@@ -73,7 +76,7 @@ class Panel(anywidget.AnyWidget):
         self._draw, self._settle = draw, settle
         self._controls = controls if callable(controls) else lambda values: controls
         self._settled = dict(values)
-        super().__init__(values=dict(values), frames=frames)
+        super().__init__(values=dict(values), frames=frames, invite=invite)
         self._redraw({"new": self.values})
         self._still = draw(**still)[0] if still else self.picture
         self.observe(self._redraw, "values")
@@ -97,7 +100,8 @@ class Panel(anywidget.AnyWidget):
         # A notebook that is opened and not yet run has no kernel to draw: it shows this picture.
         data, metadata = super()._repr_mimebundle_(**kwargs)
         names = ", ".join(escape(control["label"]) for control in self.controls)
-        hint = f"<p><em>{HINT}: {names}.</em></p>"
+        what = f"use the controls: {names}" if names else "see the picture change"
+        hint = f"<p><em>{HINT} {what}.</em></p>"
         data["text/plain"] = repr(self._still)
         data["text/html"] = self._still._repr_html_() + hint
         return data, metadata
@@ -276,11 +280,10 @@ def packed_explorer(presets: Mapping[str, Sequence[int]]) -> Panel:
             rank = int(found.packed.unsorted_indices[chosen[0]])
             words += f"Chosen: data[{place}] is step {chosen[1]} of sequence {pick[0]}, row "
             words += f"{chosen[0]} of the padded batch, row {rank} after sorting."
-        else:
-            words += "Pick a cell to find it in all three views."
-        return picture, words
+        return picture, words.strip()
 
     values = {"batch": first, "order": orders[0], "step": 0, **preset(first), "pick": ""}
     steps = range(max(presets[first]))
     walk = [values | {"order": order, "step": step} for order in orders for step in steps]
-    return Panel(draw, controls, values, walk, settle)
+    invite = "Pick a cell to find it in all three views."
+    return Panel(draw, controls, values, walk, settle, invite=invite)

@@ -45,6 +45,8 @@ def test_saved_notebook_keeps_a_picture_with_alt_text():
     assert panel.picture._repr_html_() in data["text/html"]
     assert "Run this cell to use the controls: Number." in data["text/html"]
     assert "0x" not in data["text/plain"], "an address differs at every run"
+    curves = Panel(draw, [], {"n": 2})._repr_mimebundle_()[0]["text/html"]
+    assert "Run this cell to see the picture change." in curves, "it has no controls to name"
 
 
 def test_padding_slider_evaluates_each_position_once_and_up_front():

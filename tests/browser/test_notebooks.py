@@ -221,6 +221,7 @@ def test_chapter_02_packed_sequence_explorer(ran, record):
         assert texts[-len(batch_sizes) - 1 : -1] == [str(size) for size in batch_sizes]
         if chosen:
             assert f"data[{data.index(chosen)}] is step {at} of sequence {chosen[0]}" in words
+        assert ("Pick a cell" in words) == (not chosen)
 
     shows(0)
     notebook.screenshot(panel, "02_explorer_start")

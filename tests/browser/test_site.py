@@ -143,6 +143,7 @@ def test_the_walk_through_a_packed_sequence_steps(reader):
     expect(panel.get_by_role("slider", name="Length of A")).to_be_disabled()
     expect(panel.get_by_role("combobox", name="Batch")).to_be_disabled()
     assert panel.locator("[data-pick], [role=button]").count() == 0
+    expect(panel.get_by_text("Pick a cell")).to_have_count(0)
     expect(panel.get_by_text("The greyed controls, and picking a cell, need a")).to_be_visible()
 
 
