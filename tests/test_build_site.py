@@ -26,6 +26,16 @@ def test_what_npm_says_is_passed_on(tmp_path, monkeypatch):
         fetch("requirejs", tmp_path)
 
 
+def test_an_npm_that_never_answers_is_ended(tmp_path, monkeypatch):
+    def run(command, timeout, **kwargs):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(build_site.shutil, "which", lambda name: "npm")
+    monkeypatch.setattr(build_site.subprocess, "run", run)
+    with pytest.raises(SiteError, match=r"check the network.*nothing for two minutes"):
+        fetch("requirejs", tmp_path)
+
+
 def test_an_archive_that_was_not_tested_is_refused_and_removed(tmp_path):
     version, _ = build_site.PACKAGES["requirejs"]
     archive = tmp_path / f"requirejs-{version}.tgz"

@@ -76,7 +76,10 @@ def fetch(package: str, folder: pathlib.Path = NPM) -> pathlib.Path:
                 f"or put the package's archive at {archive}."
             )
         command = [npm, "pack", f"{package}@{version}", "--pack-destination", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+        except subprocess.TimeoutExpired:  # without a network, npm tries on for long
+            done = subprocess.CompletedProcess(command, 1, "", "nothing for two minutes")
         if done.returncode:
             raise SiteError(
                 f"npm could not fetch {package} {version}: check the network, then run it again. "
