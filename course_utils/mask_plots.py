@@ -21,7 +21,7 @@ def _mask_grid(lengths: Sequence[int], keep_mask: Tensor) -> Canvas:
     T = keep_mask.shape[1]
     canvas = Canvas(max(46 + T * _SIZE + 10, 330), 96 + _SIZE * len(lengths))
     canvas.text(14, 26, "keep_mask: 1 = counts", "title")
-    canvas.text(14, 48, "click a cell, or press Enter on it", "muted")
+    canvas.text(14, 48, "click a cell, or press Enter on it", "muted hint")
     for step in range(T):
         canvas.text(46 + (step + 0.5) * _SIZE - 2, 74, f"t={step}", "muted small", "middle")
     for row, length in enumerate(lengths):

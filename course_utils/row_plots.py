@@ -56,7 +56,7 @@ def filling(
         for index in line:
             block(index, x, 58 + 28 * row, index != waiting[0])
             x += (lengths[index] + 1) * _CELL
-    canvas.text(14, top - 10, "click a row, or press Enter on it, to see its mask", "muted")
+    canvas.text(14, top - 10, "click a row, or press Enter on it, to see its mask", "muted hint")
     names = [" ".join(f"{letter(index)} {lengths[index]}" for index in inside) for inside in rows]
     for row, inside in enumerate(rows):
         y, x = top + 34 * row, 44.0

@@ -15,8 +15,9 @@ from html import escape as html_escape
 
 # Dark enough for white text on it (contrast 4.5 or more). So dark, not all can be told apart by
 # every eye: A and E, B and G are alike without green, A, C and F without blue. No picture says
-# anything by colour alone: the letter, the row or the place of a sequence says it too.
+# anything by colour alone: a letter, the row, the place or the dashes of a curve say it too.
 PALETTE = ("#0066a6", "#a65a00", "#007a57", "#a8457f", "#5a4fa2", "#00758a", "#8a6d00", "#b0413e")
+_DASHES = ("none", "8 4", "2 3", "10 3 2 3", "5 8")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _STYLE = (
@@ -141,11 +142,12 @@ class Canvas:
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{cls}"/>'
         )
 
-    def stroke(self, x1: float, y1: float, x2: float, y2: float, paint: str) -> None:
-        """Add a coloured line, a piece of a curve."""
+    def curve(self, points: Sequence[tuple[float, float]], number: int) -> None:
+        """Add curve `number` of a chart through points (x, y), with its own colour and dashes."""
+        dashes = _DASHES[number % len(_DASHES)]
         self.parts.append(
-            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{paint}" '
-            'stroke-width="2.5"/>'
+            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" '
+            f'stroke="{color(number)}" stroke-width="2.5" stroke-dasharray="{dashes}"/>'
         )
 
     def picture(self, alt: str) -> Picture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -121,7 +120,6 @@ def loss_curves(
     canvas.text(left + width / 2, top + height + 32, f"epoch, of {epochs}", "muted", "middle")
     words = []
     for number, (name, losses) in enumerate(curves.items()):
-        paint = PALETTE[number % len(PALETTE)]
         points = []
         for epoch, loss in enumerate(losses, 1):
             if math.isnan(loss):
@@ -129,12 +127,12 @@ def loss_curves(
             power = min(max(math.log10(max(loss, 1e-12)), lowest), highest)
             x = left + width * epoch / epochs
             points.append((x, top + height * (highest - power) / (highest - lowest)))
-        for (x1, y1), (x2, y2) in itertools.pairwise(points):
-            canvas.stroke(x1, y1, x2, y2, paint)
-        for x, y in points[-1:]:
-            canvas.rect(x - 4, y - 4, 8, 8, fill=paint)
-        canvas.rect(612, top + 26 * number, 14, 14, fill=paint)
+        if points:
+            canvas.curve(points, number)
+            x, y = points[-1]
+            canvas.rect(x - 4, y - 4, 8, 8, fill=color(number))
+        canvas.curve([(600, top + 7 + 26 * number), (624, top + 7 + 26 * number)], number)
         last = f"{losses[-1]:.3f}" if losses else "not yet"
-        canvas.text(634, top + 12 + 26 * number, f"{name}: {last}")
+        canvas.text(632, top + 12 + 26 * number, f"{name}: {last}")
         words.append(f"{name} {last}")
     return canvas.picture(f"{title}: " + (", ".join(words) or "nothing yet") + ".")

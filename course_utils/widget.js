@@ -139,9 +139,11 @@ export default {
       const view = focused && views().indexOf(focused.closest("svg"));
       stage.innerHTML = drawn = svg;
       // A cell that cannot answer must not look as if it could.
-      if (!reachable("pick"))
+      if (!reachable("pick")) {
+        for (const hint of stage.querySelectorAll(".hint")) hint.remove();
         for (const cell of stage.querySelectorAll("[data-pick]"))
           for (const name of ["data-pick", "role", "aria-label", "aria-pressed", "tabindex"]) cell.removeAttribute(name);
+      }
       // One stop for the Tab key in each view: the chosen cell, or else the first.
       for (const one of views()) {
         const cell = one.querySelector('[aria-pressed="true"]') ?? one.querySelector("[data-pick]");

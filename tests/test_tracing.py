@@ -179,12 +179,15 @@ def test_loss_curves_say_and_draw_the_losses():
     whole(picture)
     assert picture.alt == "Loss while it trains: a 0.010, b not yet, c inf."
     assert {"a: 0.010", "b: not yet", "c: inf", "epoch, of 4"} <= set(texts(picture))
-    drawn = re.findall(r'x1="([.\d]+)" y1="([.\d]+)" x2="([.\d]+)" y2="([.\d]+)"', picture.svg)
-    grid, curve = drawn[1:5], drawn[5:]  # after the line of the hatch
-    heights = [float(line[1]) for line in grid[:0:-1]]  # 1, 0.1, 0.01
-    assert [*map(float, [curve[0][1], curve[0][3], curve[1][3]])] == heights
-    assert [float(x) for x in [*curve[0][::2], curve[1][2]]] == [194, 324, 454]  # 520 / 4 each
-    assert len(curve) == 4 and loss_curves({}, 4).alt.endswith("nothing yet.")
+    grid = re.findall(r'y1="([.\d]+)"', picture.svg)[1:5]  # after the line of the hatch
+    a, *others = re.findall(r'points="([^"]+)".*?dasharray="([^"]+)"', picture.svg)
+    points = [[float(one) for one in point.split(",")] for point in a[0].split()]
+    heights = [float(y) for y in grid[:0:-1]]  # 1, 0.1, 0.01
+    assert [x for x, _ in points] == [194, 324, 454] and [y for _, y in points] == heights
+    # By their dashes, the curves are told apart without colour; the legend shows them again.
+    dashes = [dash for _, dash in others]
+    assert len({a[1], *dashes}) == 3 and dashes == [a[1], dashes[1], dashes[2], dashes[2]]
+    assert loss_curves({}, 4).alt.endswith("nothing yet.")
 
 
 def test_a_loss_of_nan_is_drawn_nowhere():
@@ -218,7 +221,9 @@ def test_training_curves_grow_and_refuse_an_unknown_name():
         history.append(loss)
         record("b", history)
         assert panel.picture.alt.endswith(f"a not yet, b {loss:.3f}.")
-        assert panel.svg == panel.picture.svg and panel.svg.count('stroke-width="2.5"') == count
+        assert panel.svg == panel.picture.svg
+        points = re.findall('points="([^"]+)"', panel.svg)  # of the legend's a, b's curve, b
+        assert [len(one.split()) for one in points] == [2, count + 1, 2]
     history.append(9.0)  # the caller's list is the caller's
     record("a", [2.0])
     assert panel.picture.alt.endswith("a 2.000, b 0.125.")

@@ -127,10 +127,11 @@ def test_outputs_are_accessible_in_both_themes(ran, axe, name):
     page.evaluate(axe)
     found = {}
     try:
-        whole = notebook.root.locator(".jp-WindowedPanel-outer").evaluate(
-            "(one) => one.scrollHeight"
-        )
+        scrolled = notebook.root.locator(".jp-WindowedPanel-outer")
+        whole = scrolled.evaluate("(one) => one.scrollHeight")
         page.set_viewport_size({"width": 1280, "height": whole + 500})
+        # The notebook may be scrolled past its last cell by as much as the window is high.
+        scrolled.evaluate("(one) => one.scrollTo(0, 0)")
         for theme in ("JupyterLab Dark", "JupyterLab Light"):
             notebook.menu("Settings", "Theme", theme)
             light = str(theme.endswith("Light")).lower()
