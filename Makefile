@@ -12,8 +12,11 @@ OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 say = printf '\n== %s\n'
 # Learners may have no network: where it can be cut, the course is tested without one. What builds
-# the site and the slides may have to be fetched first, and is tested with it.
+# the site and the slides may have to be fetched, and is tested before, with it.
 ALONE = $(RUN) tools/offline.py $(RUN)
+# The site's tests take longest: in the order of files, they begin first.
+BY_FILE = --dist=loadfile --no-loadscope-reorder
+IN_LAB = $(addprefix tests/browser/test_,mishaps.py notebooks.py panels.py)
 
 help:
 	@echo "make lab             open the course in JupyterLab (ARGS= more arguments for JupyterLab)"
@@ -70,8 +73,9 @@ test: setup
 	@$(RUN) -m ruff check
 	@$(say) "ruff: format"
 	@$(RUN) -m ruff format --check
-	@$(say) "unit tests"
-	@$(RUN) -m pytest -q --ignore=tests/browser
+	@rm -rf tests/browser/screenshots
+	@$(say) "unit tests, site and slides"
+	@$(RUN) -m pytest -q -n auto --maxprocesses=4 $(BY_FILE) $(addprefix --ignore=,$(IN_LAB))
 	@$(say) "examples in docstrings"
 	@$(RUN) -m pytest -q --doctest-modules course_utils
 	@$(say) "exercises"
@@ -79,12 +83,8 @@ test: setup
 	@$(say) "notebooks"
 	@$(ALONE) -m pytest -q -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
-	@rm -rf tests/browser/screenshots
-	@$(say) "browser: site and slides"
-	@$(RUN) -m pytest -q tests/browser/test_site.py tests/browser/test_slides.py
-	@$(say) "browser: notebooks"
-	@$(ALONE) -m pytest -q tests/browser --ignore=tests/browser/test_site.py \
-	  --ignore=tests/browser/test_slides.py
+	@$(say) "notebooks in JupyterLab"
+	@$(ALONE) -m pytest -q $(IN_LAB)
 
 # What the comparison needs beyond the course lies in a folder of its own, so that .venv stays as it
 # is. Exact versions without their dependencies, or pip would fetch torch once more, with CUDA.

@@ -383,7 +383,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("answer", ANSWERS, ids=repr)
+@pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("id", ["00.1", "01.1", "04.1"])
 def test_no_answer_breaks_an_exercise(id, answer):
     verdict = exercises.check(id, answer)
