@@ -99,6 +99,11 @@ class NotebookPage:
 
     def screenshot(self, what: Locator, name: str) -> None:
         """Keep a picture of an element for people to look at."""
+        size = self.page.viewport_size
+        # JupyterLab scrolls inside its window: what is higher than that would be cut off.
+        higher = max(size["height"], int(what.bounding_box()["height"]) + 300)
+        self.page.set_viewport_size(size | {"height": higher})
         what.scroll_into_view_if_needed()
         self.page.wait_for_timeout(200)
         what.screenshot(path=SCREENSHOTS / f"{name}.png")
+        self.page.set_viewport_size(size)
