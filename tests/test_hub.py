@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import nbformat
 import pytest
 import yaml
+from docker.utils.build import exclude_paths  # what repo2docker asks
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 TEACHING = (ROOT / "TEACHING.md").read_text()
@@ -34,6 +36,29 @@ def test_memory_and_cores_are_enough_and_add_up():
     assert f"{learners} learners: {learners * memory['guarantee']:.0f} GiB" in TEACHING
     assert f"{learners * single['cpu']['guarantee']:.0f} cores" in TEACHING
     assert single["cpu"]["limit"] >= 1 and single["extraEnv"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_what_is_pulled_lies_on_the_learners_disk():
+    """The chart mounts it at /home/jovyan; nbgitpuller pulls into a server's own folder."""
+    c = Config()
+    for lines in VALUES["hub"]["extraConfig"].values():
+        exec(lines, {"c": c})
+    assert c.KubeSpawner.working_dir == "/home/jovyan"
+    assert "homeMountPath" not in VALUES["singleuser"]["storage"]
+
+
+def test_a_kernel_outlives_lunch():
+    settings = VALUES["singleuser"]["extraFiles"]["kernels"]["data"]["MappingKernelManager"]
+    lunches = [int(one) for one in re.findall(r"\| (\d+) \| – \| Lunch", TEACHING)]
+    assert lunches and VALUES["cull"]["timeout"] > settings["cull_idle_timeout"]
+    assert settings["cull_idle_timeout"] > 60 * max(lunches)
+
+
+def test_the_image_takes_no_environment_of_this_machine_along():
+    left_out = (ROOT / "binder/.dockerignore").read_text().split()
+    added = exclude_paths(ROOT, left_out)
+    assert "Makefile" in added
+    assert not any(one.split("/")[0] in (".venv", ".bench", "build") for one in added)
 
 
 def test_the_image_does_not_lie_where_the_hub_mounts_the_learners_disk():
