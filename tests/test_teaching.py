@@ -83,6 +83,13 @@ def test_what_can_be_cut_adds_up():
     assert rows and all(EXERCISES[id].minutes == int(minutes) for id, minutes in rows)
     stated = re.search(r"Together that is (\d+) minutes", TEACHING)[1]
     assert sum(int(minutes) for _, minutes in rows) == int(stated)
+    day_one = sum(int(n) for id, n in rows if any(id in what for *_, what in PLANS["Day one"]))
+    assert f"{day_one} of them on day one" in section("What to cut")
+    half_cut = re.search(
+        r"there cut 02's .*? \((\d+).*?06's .*? \((\d+)\).*?04's .*? \((\d+)\)", TEACHING
+    )
+    minutes = {(chapter, n) for _, n, chapter, _ in PLANS["Half a day"]}
+    assert {*zip(("02", "06", "04"), map(int, half_cut.groups()), strict=True)} <= minutes
     kept = re.findall(r"\d\d\.\d", re.search(r"Keep (.*?):", section("What to cut"))[1])
     assert kept and not set(kept) & {id for id, _ in rows}
     half = {id for *_, what in PLANS["Half a day"] for id in re.findall(r"^\d\d\.\d", what)}
