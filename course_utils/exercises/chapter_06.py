@@ -307,8 +307,8 @@ EXERCISES = [
             "Make one epoch's batches. `lengths` (N,), `order` a shuffled (N,) of the numbers of "
             "the sequences. Cut `order` into pools of `batch_size * pool_batches`, sort each pool "
             "by length, shortest first (equally long ones stay in their order), and cut it into "
-            "batches. The last pool and batch may be smaller. Return a list of lists of numbers of "
-            "sequences."
+            "batches. The last pool and batch may be smaller. Do not shuffle the batches: that "
+            "comes later. Return a list of lists of numbers of sequences."
         ),
         hints=(
             "`order.split(size)` gives the pools. `argsort` gives *places in the pool*; which "
@@ -495,10 +495,10 @@ EXERCISES = [
         title="A budget of padded steps",
         minutes=8,
         task=(
-            "Go through the sequences in the order given, and put them into batches of at most "
-            "`max_tokens` padded steps: number of sequences times the longest. Begin a new batch "
-            "when the next one does not fit any more. No single length is above the budget. Return "
-            "a list of lists of numbers of sequences, 0 for the first."
+            "`lengths` (N,) are those of N sequences. Go through them in the order given, and put "
+            "them into batches of at most `max_tokens` padded steps: number of sequences times the "
+            "longest. Begin a new batch when the next one does not fit any more. No single length "
+            "is above the budget. Return a list of lists of numbers of sequences, 0 for the first."
         ),
         hints=(
             "What would the batch cost *with* the next sequence? It may be one more, and it may "

@@ -314,10 +314,10 @@ EXERCISES = [
         minutes=10,
         task=(
             "Pack sequences of `lengths` (N,) into rows of `capacity` steps. Take the longest "
-            "first (of equal ones, the first given). Put each into the row where the *least* room "
-            "is left, if it fits there (of equal rows, the one opened first); where it fits in "
-            "none, open a new one. Return the rows in the order they were opened, each a list of "
-            "the sequences' numbers in the order they were put in."
+            "first (of equal ones, the first given). Of the rows in which it fits, take the one "
+            "with the *least* room left (of equal ones, the one opened first); where it fits in "
+            "none, open a new one. No sequence is longer than a row. Return the rows in the order "
+            "they were opened, each a list of the sequences' numbers in the order they were put in."
         ),
         hints=(
             "Keep two lists: what is in each row, and how much room it has left. "
