@@ -90,7 +90,7 @@ def row_mask(attend: Tensor, document_id: Tensor, positions: Tensor, row: int) -
         positions: (T,) the position that each step is given.
         row: its number, for the heading.
     Returns:
-        Picture: SVG; a pair of steps of two sequences has a dark border.
+        Picture: SVG; a pair of steps of two sequences is outlined.
     """
     documents, T = document_id.tolist(), len(document_id)
     canvas = Canvas(max(72 + T * _CELL, 330), 158 + T * _CELL)
@@ -118,12 +118,12 @@ def row_mask(attend: Tensor, document_id: Tensor, positions: Tensor, row: int) -
                 canvas.rect(x, y, size, size, fill=color(mine))
                 pairs += 1
             if real and mine != theirs:
-                canvas.rect(x + 2, y + 2, size - 4, size - 4, cls="chosen")
+                canvas.rect(x + 1.5, y + 1.5, size - 3, size - 3, fill="none", cls="mark")
                 crossing += 1
             canvas.text(x + size / 2, y + 13, "1", "small on" if real else "small", "middle")
     fact = f"{crossing} of {pairs} pairs are of two sequences"
     canvas.text(14, 102 + T * _CELL + 24, fact, "strong")
-    canvas.text(14, 102 + T * _CELL + 44, "dark border: a pair of two sequences", "muted")
+    canvas.text(14, 102 + T * _CELL + 44, "outlined: a pair of two sequences", "muted")
     names = "".join(letter(one) if one >= 0 else "–" for one in documents)
     given = " ".join(
         str(p) for p, one in zip(positions.tolist(), documents, strict=True) if one >= 0

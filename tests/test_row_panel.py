@@ -113,7 +113,7 @@ def test_panel_shows_what_packers_and_masks_give(settings):
     rows_svg, mask_svg = panel.picture.parts
     assert 'data-pick="' in rows_svg and 'data-pick="' not in mask_svg
     assert mask_svg.count('class="small on" text-anchor="middle">1</text>') == len(pairs)
-    assert mask_svg.count('class="chosen"/>') == crossing
+    assert mask_svg.count('fill="none" class="mark"/>') == crossing
 
     faults = {
         "steps attend to other sequences": crossing > 0,
