@@ -157,8 +157,9 @@ EXERCISES = [
         minutes=8,
         task=(
             "Write the oracle. `model(padded, lengths)` gives one row of outputs a sequence, and "
-            "`pad(sequences)` gives `padded, lengths`. Return `True` if the model gives each "
-            "sequence, within 1e-5, what it gives it alone, and `False` if not."
+            "`pad(sequences)` gives `padded, lengths`. Return `True` if no number that the model "
+            "gives for a sequence differs by more than 1e-5 (the plain difference, not a share) "
+            "from what it gives it alone, and `False` if one does."
         ),
         hints=(
             "`pad` also takes a list of one sequence: then there is nothing to pad.",
