@@ -14,6 +14,8 @@ from torch.nn.utils.rnn import (
 )
 
 from course_utils.batching import pad
+from course_utils.invariance import batch_invariance
+from course_utils.oracle import leak_map, together_equals_alone
 
 RIGHT = {}
 
@@ -457,6 +459,18 @@ def norm_by_sums(values, keep_mask):
     centred = (values - mean).masked_fill(~keep, 0)
     variance = centred.square().sum((0, 1)) / count
     return centred * (variance + 1e-5).rsqrt()
+
+
+@right("05.4")
+def passes_leaks_first(model, sequences):
+    if leak_map(model, sequences).any():
+        return False
+    return bool(together_equals_alone(model, sequences, extra_padding=2))
+
+
+@right("05.4")
+def passes_the_chapters_own(model, sequences):
+    return bool(batch_invariance(model, sequences, pad))
 
 
 @right("05.4")

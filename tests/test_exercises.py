@@ -81,6 +81,12 @@ def test_audit_finds_planted_faults(change, fault):
     assert ("told as" in found) if fault == "told" else found == ""
 
 
+def test_audit_finds_a_solution_that_raises():
+    """Then the learner's answer would have to raise as well."""
+    one = Exercise(**{**vars(TOY), "solution": lambda values: double(values[:, :])})
+    assert any(found.startswith("the solution raises IndexError") for found in faults(one))
+
+
 def test_audit_finds_two_misconceptions_that_are_one():
     twins = (*TOY.misconceptions, Misconception("copy", lambda values: values.clone(), ""))
     assert faults(Exercise(**{**vars(TOY), "misconceptions": twins})) == [

@@ -8,6 +8,7 @@ only those whose numbers begin so, and ``--audit`` leaves out the list.
 
 from __future__ import annotations
 
+import copy
 import sys
 import textwrap
 import warnings
@@ -31,6 +32,12 @@ def faults(one: Exercise) -> list[str]:
     found = []
     if judge(one, one.solution).kind != "correct":
         found.append("the solution is not accepted")
+    for case in one.cases():
+        try:
+            one.solution(*copy.deepcopy(case))
+        except Exception as error:  # then any answer would have to raise the same
+            found.append(f"the solution raises {type(error).__name__}: {error}")
+            break
     if judge(one, _stub).kind != "not attempted":
         found.append("the stub is not called not attempted")
     if len(one.misconceptions) < 3:

@@ -657,7 +657,8 @@ EXERCISES = [
             "Attention by hand: scores are `query` times `key`, divided by the square root of D; "
             "their softmax over the real keys weighs `value`. All three are (B, T, D), "
             "`keep_mask` (B, T) is True where a key is real. A sequence without any real key gets "
-            "zeros. No NaN anywhere, the gradients included. "
+            "zeros. Padded queries of the other sequences attend like any query: leave what they "
+            "get. No NaN anywhere, the gradients included. "
             "(`F.scaled_dot_product_attention` does it all: try to do without.)"
         ),
         hints=(

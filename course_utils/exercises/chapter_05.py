@@ -410,7 +410,8 @@ def _test_cases():
     cases = []
     for seed, make in enumerate(makers):
         torch.manual_seed(seed)
-        cases.append((make(), random_sequences(seed, [3, 1, 5, 2])))
+        # None has a single step: in training, BatchNorm refuses that alone, before any comparison.
+        cases.append((make(), random_sequences(seed, [3, 2, 5, 4])))
     return cases
 
 
