@@ -59,15 +59,18 @@ def ask(kernel) -> tuple[float, bool]:
     """`peak` and `cuda` of a row, as a kernel of nbval's tells them."""
     if not kernel.is_alive():
         return math.nan, False
-    message = kernel.execute_cell_input(_ASK, allow_stdin=False)
+    message, said = kernel.execute_cell_input(_ASK, allow_stdin=False), ""
     try:
         while True:
             reply = kernel.get_message("iopub", timeout=30)
-            if reply["parent_header"].get("msg_id") == message and reply["msg_type"] == "stream":
-                peak, cuda = reply["content"]["text"].split()
+            if reply["parent_header"].get("msg_id") != message:
+                continue
+            said += reply["content"].get("text", "")  # one line may come in several messages
+            if reply["content"].get("execution_state") == "idle":
+                peak, cuda = said.split()
                 # Kilobytes on Linux, bytes on macOS.
                 return int(peak) / (2**20 if sys.platform == "darwin" else 2**10), cuda == "True"
-    except queue.Empty:
+    except (queue.Empty, ValueError):
         return math.nan, False
 
 

@@ -1,6 +1,7 @@
 """The limits of a notebook's run: what the table says, and that it fails where it should."""
 
 import math
+import queue
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import preflight
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from .nbval_report import Row
+from .nbval_report import Row, ask
 
 TABLE = r"small\.ipynb +\d+\.\d +(\d+) +(\d+/\d+) +(\d+)%"
 
@@ -31,6 +32,47 @@ def test_what_fails(row, said):
     found = row.faults()
     assert len(found) == len(said)
     assert all(words in fault for words, fault in zip(said, found, strict=True))
+
+
+class Kernel:
+    """One that answers with these messages, as nbval's does."""
+
+    def __init__(self, *contents: dict) -> None:
+        self.contents = iter(contents)
+
+    def is_alive(self):
+        return True
+
+    def execute_cell_input(self, code, allow_stdin):
+        return "asked"
+
+    def get_message(self, channel, timeout):
+        content = next(self.contents, None)
+        if content is None:
+            raise queue.Empty
+        return {"parent_header": {"msg_id": content.pop("to", "asked")}, "content": content}
+
+
+IDLE = {"execution_state": "idle"}
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        ({"text": "2097152 False\n"}, IDLE),
+        ({"text": "2097152"}, {"text": " False\n"}, IDLE),
+        ({"to": "the cell before", "text": "5 True"}, {"text": "2097152 False\n"}, IDLE),
+    ],
+)
+def test_a_kernel_is_asked_and_may_answer_in_parts(contents, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert ask(Kernel(*[dict(one) for one in contents])) == (2048, False)
+
+
+@pytest.mark.parametrize("contents", [(), (IDLE,), ({"text": "2097152"}, IDLE)])
+def test_a_kernel_that_does_not_say_is_not_known(contents):
+    peak, cuda = ask(Kernel(*[dict(one) for one in contents]))
+    assert math.isnan(peak) and not cuda
 
 
 def run(folder, *cells: nbformat.NotebookNode):
