@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from course_utils.exercises import EXERCISES, check, exercise
-from course_utils.exercises.__main__ import faults, for_teachers, main
+from course_utils.exercises.__main__ import chosen, faults, for_teachers, main
 from course_utils.exercises.engine import Exercise, Misconception, judge
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
@@ -40,6 +40,9 @@ TOY = Exercise(
 @pytest.mark.parametrize("one", EXERCISES.values(), ids=EXERCISES)
 def test_audit_finds_nothing(one):
     assert faults(one) == []
+    paragraph = for_teachers(one)
+    assert paragraph.startswith(f"{one.id}  {one.title}: {one.minutes} minutes\n")
+    assert paragraph.count("\n    - ") == len(one.misconceptions)
     assert len(one.hints) == 2 and all(one.hints)
     assert one.id[:2].isdigit() and one.minutes > 0
 
@@ -126,14 +129,18 @@ def test_listing_says_what_the_check_says():
     assert "    - square: [1.0]?" in text
 
 
+def test_all_are_audited_and_listed_where_none_is_named():
+    assert [one.id for one in chosen([])] == list(EXERCISES)
+
+
 def test_listing_of_one_chapter_and_of_none():
     command = [sys.executable, "-m", "course_utils.exercises"]
     done = subprocess.run([*command, "01.2", "00"], capture_output=True, text=True)
     assert done.returncode == 0
     audit, _, listing = done.stdout.partition("\n\n")
     assert [line[:4] for line in audit.splitlines()] == ["00.1", "00.2", "01.2"]
-    chosen = [EXERCISES[name] for name in ("00.1", "00.2", "01.2")]
-    for one, paragraph in zip(chosen, listing.split("\n\n")[1:], strict=True):
+    named = [EXERCISES[name] for name in ("00.1", "00.2", "01.2")]
+    for one, paragraph in zip(named, listing.split("\n\n")[1:], strict=True):
         assert paragraph.startswith(f"{one.id}  {one.title}: {one.minutes} minutes\n")
         assert paragraph.count("\n    - ") == len(one.misconceptions)
     done = subprocess.run([*command, "--audit", "01.2"], capture_output=True, text=True)

@@ -8,14 +8,13 @@ only those whose numbers begin so, and ``--audit`` leaves out the list.
 
 from __future__ import annotations
 
-import copy
 import sys
 import textwrap
 import warnings
 from collections.abc import Iterable
 
 from course_utils.exercises import EXERCISES
-from course_utils.exercises.engine import Exercise, judge
+from course_utils.exercises.engine import Exercise, _run, judge
 
 
 def _stub(*arguments): ...
@@ -32,12 +31,9 @@ def faults(one: Exercise) -> list[str]:
     found = []
     if judge(one, one.solution).kind != "correct":
         found.append("the solution is not accepted")
-    for case in one.cases():
-        try:
-            one.solution(*copy.deepcopy(case))
-        except Exception as error:  # then any answer would have to raise the same
-            found.append(f"the solution raises {type(error).__name__}: {error}")
-            break
+    errors = [error for case in one.cases() if (error := _run(one.solution, case).error)]
+    for error in errors[:1]:  # any answer would have to raise the same
+        found.append(f"the solution raises {type(error).__name__}: {error}")
     if judge(one, _stub).kind != "not attempted":
         found.append("the stub is not called not attempted")
     if len(one.misconceptions) < 3:
@@ -93,9 +89,23 @@ def main(exercises: Iterable[Exercise] = EXERCISES.values(), listing: bool = Tru
     return int(failed)
 
 
-if __name__ == "__main__":
-    asked = tuple(one for one in sys.argv[1:] if one != "--audit") or ("",)
-    chosen = [one for id, one in EXERCISES.items() if id.startswith(asked)]
-    if not chosen:
+def chosen(beginnings: Iterable[str]) -> list[Exercise]:
+    """Find the exercises whose numbers begin so, in the chapters' order; all where none is given.
+
+    Args:
+        beginnings: of numbers, such as "03" or "04.1".
+    Returns:
+        exercises, at least one.
+    Raises:
+        SystemExit: there is none; the message lists them.
+    """
+    asked = tuple(beginnings) or ("",)
+    found = [one for id, one in EXERCISES.items() if id.startswith(asked)]
+    if not found:
         sys.exit(f"No exercise begins with {' or '.join(asked)}: they are {', '.join(EXERCISES)}.")
-    sys.exit(main(chosen, listing="--audit" not in sys.argv))
+    return found
+
+
+if __name__ == "__main__":
+    asked = [one for one in sys.argv[1:] if one != "--audit"]
+    sys.exit(main(chosen(asked), listing="--audit" not in sys.argv))
