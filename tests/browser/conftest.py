@@ -18,6 +18,7 @@ import build_site
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 SCREENSHOTS = pathlib.Path(__file__).parent / "screenshots"
 TOKEN = "for-this-test-only"
 FLAGS = [

@@ -21,11 +21,10 @@ from course_utils.trace_widgets import trace_explorer
 from course_utils.tracing import FAULTS
 from course_utils.widgets import padding_explorer
 
-from .conftest import DELAYS, ROOT
+from .conftest import DELAYS, NAMES, ROOT
 from .notebook_page import NotebookPage
 
 pytestmark = pytest.mark.browser
-NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 KEYS = ["ArrowRight", "ArrowLeft"] * 10
 
 

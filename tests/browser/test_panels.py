@@ -10,11 +10,10 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from .conftest import ROOT
+from .conftest import NAMES, ROOT
 from .notebook_page import NotebookPage
 
 pytestmark = pytest.mark.browser
-NAMES = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 # While a theme is loading, something covers the outputs, and axe judges no colour under it.
 _UNCOVERED = """() => {
