@@ -103,7 +103,6 @@ export default {
       output.htmlFor = id;
       if (!spec.unit) output.className = "vl-bare";
       if (spec.options || spec.check) output.hidden = true;
-      input.disabled = !reachable(spec.name);
       input.addEventListener("input", () => {
         const value = spec.options ? input.value : spec.check ? input.checked : Number(input.value);
         // A slider moves on from the cell that was picked; a choice keeps it.
@@ -117,7 +116,7 @@ export default {
       bar.append(group);
     }
 
-    const dead = Object.values(inputs).filter((input) => input.disabled);
+    const dead = model.get("controls").filter((spec) => !reachable(spec.name));
     if (dead.length) {
       const note = document.createElement("p");
       note.className = "vl-words";
