@@ -1,4 +1,10 @@
-"""The course's small models, each called as `model(padded, lengths)`."""
+"""The course's small models.
+
+A classifier of sequences is called as `model(padded, lengths)`: `padded` is (B, T, D), and what its
+padding holds does not matter; `lengths` is (B,) integers from 1 to T. It returns (B, C) logits. It
+raises a TypeError if `lengths` is not a tensor of integers, and a ValueError if their number is not
+B, or a length is not in 1..T.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_packed_sequence
 
-from course_utils.layers import checked_keep_mask, sinusoids
-from course_utils.masks import masked_mean, to_key_padding_mask
-from course_utils.packed import pack
+from course_utils.batches.layers import checked_keep_mask, sinusoids
+from course_utils.batches.masks import masked_mean, to_key_padding_mask
+from course_utils.batches.packed import pack
 
 
 class PaddedLSTM(nn.Module):
@@ -36,14 +42,7 @@ class PaddedLSTM(nn.Module):
         self.read_out = read_out
 
     def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
-        """Classify each sequence.
-
-        Args:
-            padded: (B, T, D).
-            lengths: (B,) int64, from 1 to T.
-        Returns:
-            (B, C) logits. Whether padding changes them depends on the read-out.
-        """
+        """Classify each sequence; whether padding changes the logits depends on the read-out."""
         output, _ = self.lstm(padded)
         return self.head(self.read_out(output, lengths))
 
@@ -67,17 +66,7 @@ class PackedLSTM(nn.Module):
         self.head = nn.Linear(self.directions * hidden_size, num_classes)
 
     def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
-        """Classify each sequence.
-
-        Args:
-            padded: (B, T, D); what the padding holds does not matter.
-            lengths: (B,) integers, from 1 to T.
-        Returns:
-            (B, C) logits.
-        Raises:
-            TypeError: `lengths` is no tensor of integers.
-            ValueError: their number is not B, or a length is not in 1..T.
-        """
+        """Classify each sequence, as the module's docstring says."""
         # The padding may hold anything: this model does not look at it.
         packed = pack(padded, lengths, padding_value=None)
         _, (h_n, _) = self.lstm(packed)
@@ -108,19 +97,9 @@ class MaskedTransformer(nn.Module):
         self.head = nn.Linear(d_model, num_classes)
 
     def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
-        """Classify each sequence.
-
-        Args:
-            padded: (B, T, input_size); what the padding holds does not matter.
-            lengths: (B,) integers, from 1 to T.
-        Returns:
-            (B, C) logits.
-        Raises:
-            TypeError: `lengths` is no tensor of integers.
-            ValueError: their number is not B, or a length is not in 1..T.
-        """
+        """Classify each sequence, as the module's docstring says."""
         keep_mask = checked_keep_mask(padded, lengths)
-        # The mask cannot stop a NaN in the padding: it goes at the door.
+        # The mask cannot stop a NaN in the padding, so it is removed at the input.
         steps = self.project(padded.masked_fill(~keep_mask[..., None], 0))
         steps = steps + sinusoids(padded.shape[1], steps.shape[2]).to(steps)
         steps = self.encoder(steps, src_key_padding_mask=to_key_padding_mask(keep_mask))
@@ -145,30 +124,20 @@ class Hybrid(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, padded: Tensor, lengths: Tensor) -> Tensor:
-        """Classify each sequence.
-
-        Args:
-            padded: (B, T, D); what the padding holds does not matter.
-            lengths: (B,) integers, from 1 to T.
-        Returns:
-            (B, C) logits.
-        Raises:
-            TypeError: `lengths` is no tensor of integers.
-            ValueError: their number is not B, or a length is not in 1..T.
-        """
+        """Classify each sequence, as the module's docstring says."""
         packed, _ = self.lstm(pack(padded, lengths, padding_value=None))
-        # Unpacked with zeros at the padding, so the mask below has nothing worse to hide.
+        # Unpacking writes zeros at the padding, so the mask below has nothing worse to hide.
         steps, _ = pad_packed_sequence(packed, batch_first=True, total_length=padded.shape[1])
         keep_mask = checked_keep_mask(padded, lengths)
         steps = self.layer(steps, src_key_padding_mask=to_key_padding_mask(keep_mask))
         return self.head(masked_mean(steps, keep_mask))
 
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Block(nn.Module):
-    """A Transformer block that leaves to its caller who attends to whom (chapter 07).
+    """A Transformer block whose caller decides which step attends to which (chapter 07).
 
     Args:
         d_model: D, the features; a multiple of `nhead`.
@@ -184,8 +153,8 @@ class Block(nn.Module):
             nn.Linear(d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model)
         )
 
-    def forward(self, x: Tensor, attend: Attend) -> Tensor:
-        """Let the steps attend, and then change each by itself.
+    def forward(self, x: Tensor, attend: Attention) -> Tensor:
+        """Let the steps attend to each other, and then change each step by itself.
 
         Args:
             x: (..., S, D): padded or packed rows, or one flat run of steps.
@@ -202,8 +171,8 @@ class Block(nn.Module):
 class CausalLM(nn.Module):
     """A small Transformer that predicts the next word (chapter 07).
 
-    Whoever calls it says where each step stands, and who attends to whom: the same weights run on
-    padded rows, on packed rows, and on one flat run of steps.
+    The caller says which position each step has, and which step attends to which, so that the same
+    weights run on padded rows, on packed rows, and on one flat run of steps.
 
     Args:
         vocabulary: V, the number of words.
@@ -226,7 +195,7 @@ class CausalLM(nn.Module):
         self.blocks = nn.ModuleList(Block(d_model, nhead) for _ in range(num_layers))
         self.norm, self.head = nn.LayerNorm(d_model), nn.Linear(d_model, vocabulary)
 
-    def forward(self, content: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def forward(self, content: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         """Predict the word after each step.
 
         Args:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_packed_sequence
 
-from course_utils.batching import pad
-from course_utils.checks import check_whole
-from course_utils.layers import MaskedConv1d
-from course_utils.masks import lengths_to_keep_mask, masked_mean
-from course_utils.packed import pack
+from course_utils.batches.checks import check_whole
+from course_utils.batches.layers import MaskedConv1d
+from course_utils.batches.masks import lengths_to_keep_mask, masked_mean
+from course_utils.batches.packed import pack
+from course_utils.batches.padding import pad
 
 FAULTS = {
     "old_lengths": "lengths not updated after the convolution",
@@ -36,7 +36,7 @@ class Stage:
         lengths: (B,) int64, the lengths in force; None once time is gone.
         keep_mask: (B, T) bool, the mask in force; None where there is none.
         true_lengths: (B,) int64, the lengths that are right here.
-        differs: the rows that are not what their sequence gives alone.
+        differs: the rows that differ from what their sequence gives alone.
         error: what was raised.
     """
 
@@ -50,7 +50,7 @@ class Stage:
 
     @property
     def warning(self) -> str:
-        """Where shape, lengths and mask do not fit together, in a few words."""
+        """Say where shape, lengths and mask do not fit together, in a few words."""
         if self.values is None or self.lengths is None:
             return ""
         T = self.values.shape[1]
@@ -113,8 +113,8 @@ def _run(layers: nn.ModuleDict, padded: Tensor, lengths: Tensor, faults: frozens
         stages.append(Stage(name, x, lengths, seen, true))
 
         name = "Transformer layer"
-        one = layers["forgetful" if "no_batch_first" in faults else "layer"]
-        x = one(x, src_key_padding_mask=hide)
+        layer = layers["forgetful" if "no_batch_first" in faults else "layer"]
+        x = layer(x, src_key_padding_mask=hide)
         seen = None if "mean_over_all" in faults else keep_mask
         stages.append(Stage(name, x, lengths, seen, true))
 
@@ -136,14 +136,14 @@ def trace(lengths: list[int], added: int = 0, faults: frozenset | set = frozense
         added: columns of padding beyond the longest.
         faults: names in `FAULTS` to put back.
     Returns:
-        one Stage a layer, up to the first that raises an error.
+        one Stage per layer, up to the first that raises an error.
     Raises:
-        ValueError: a fault is not in `FAULTS`, `lengths` cannot stand in one batch, or `added` is
-            no whole number of at least 0.
+        ValueError: a fault is not in `FAULTS`, `lengths` cannot be in one batch, or `added` is
+            not a whole number of at least 0.
     """
     if unknown := set(faults) - set(FAULTS):
         raise ValueError(f"faults has {sorted(unknown)[0]!r}: they are {', '.join(FAULTS)}.")
-    lengths = [check_whole(f"lengths[{index}]", one, 1) for index, one in enumerate(lengths)]
+    lengths = [check_whole(f"lengths[{index}]", length, 1) for index, length in enumerate(lengths)]
     if not lengths:
         raise ValueError("lengths is empty: a batch needs at least one sequence.")
     added = check_whole("added", added, 0)
@@ -154,7 +154,7 @@ def trace(lengths: list[int], added: int = 0, faults: frozenset | set = frozense
     stages = _run(layers, padded, counts, frozenset(faults))
     alone = [_run(layers, *pad([sequence]), frozenset()) for sequence in sequences]
     return [
-        replace(stage, differs=_differing(stage, [one[index] for one in alone]))
+        replace(stage, differs=_differing(stage, [stages_alone[index] for stages_alone in alone]))
         for index, stage in enumerate(stages)
     ]
 

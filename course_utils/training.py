@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from course_utils.batching import check_sequences, collate, pad
-from course_utils.checks import check_mask
-from course_utils.measure import one_thread
+from course_utils.batches.checks import check_mask
+from course_utils.batches.padding import check_sequences, collate, pad
+from course_utils.testing.measure import one_thread
 
 
 def _check_labels(labels: Tensor, sequences: Sequence[Tensor]) -> None:
@@ -41,6 +41,8 @@ def _check_steps(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> None:
 def masked_cross_entropy(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> Tensor:
     """Average the cross-entropy over the real steps of a batch, whatever the padding holds.
 
+    float16 and bfloat16 are summed in float32.
+
     Args:
         logits: (B, T, C).
         targets: (B, T) int64, classes at real steps; anything at padding.
@@ -48,7 +50,7 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> 
     Returns:
         the scalar mean; 0, with gradients of 0, where no step is real.
     Raises:
-        TypeError: one of them is no tensor, or `keep_mask` is not bool.
+        TypeError: one of them is not a tensor, or `keep_mask` is not bool.
         ValueError: the shapes do not fit.
 
     >>> logits, targets = torch.zeros(1, 2, 4), torch.tensor([[1, 99]])
@@ -56,9 +58,13 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> 
     4.0
     """
     _check_steps(logits, targets, keep_mask)
-    # Only real steps are computed on: padding of NaN reaches neither the loss nor a gradient.
-    total = F.cross_entropy(logits[keep_mask], targets[keep_mask], reduction="sum")
-    return total / keep_mask.sum().clamp(min=1)
+    # Only real steps are used, so NaN in the padding reaches neither the loss nor a gradient.
+    if logits.dtype in (torch.float16, torch.bfloat16):  # which cannot hold a long batch's sum
+        per_step = F.cross_entropy(logits[keep_mask], targets[keep_mask], reduction="none")
+        total = per_step.sum(dtype=torch.float32)
+    else:
+        total = F.cross_entropy(logits[keep_mask], targets[keep_mask], reduction="sum")
+    return (total / keep_mask.sum().clamp(min=1)).to(logits.dtype)
 
 
 def four_losses(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> dict[str, Tensor]:
@@ -84,6 +90,12 @@ def four_losses(logits: Tensor, targets: Tensor, keep_mask: Tensor) -> dict[str,
     }
 
 
+def _with_bar(rounds: Sequence, unit: str) -> tqdm:
+    # On stdout and without times: a saved notebook then shows the same bar on every machine.
+    look = "{desc} {bar:30} {n_fmt} of {total_fmt} " + unit
+    return tqdm(rounds, desc="training", bar_format=look, file=sys.stdout, ascii=".#")
+
+
 def fit(
     model: nn.Module,
     sequences: Sequence[Tensor],
@@ -96,27 +108,29 @@ def fit(
     seed: int = 0,
     on_epoch: Callable[[list[float]], None] | None = None,
     batch_sampler: Sampler | None = None,
+    bar: bool = True,
 ) -> list[float]:
-    """Train a model on padded batches, shuffled anew each epoch, with Adam.
+    """Train a model on padded batches, reshuffled each epoch, with Adam.
 
     Args:
         model: called as `model(padded, lengths)`; trained in place, left in eval mode.
         sequences: N tensors of shapes (T_i, ...).
         labels: (N,) int64.
         epochs: passes over the data.
-        batch_size: sequences a batch.
+        batch_size: sequences per batch.
         learning_rate: Adam's step size.
         loss: `loss(output, labels)` gives the scalar to minimise.
         seed: of the order of the batches; the caller seeds the weights.
         on_epoch: called after each epoch with the mean losses so far.
-        batch_sampler: which sequences stand in a batch; `batch_size` and `seed` are not used
-            then. Its `set_epoch` is called, if it has one.
+        batch_sampler: says which sequences go into a batch; `batch_size` and `seed` are then not
+            used. Its `set_epoch` is called, if it has one.
+        bar: whether to print a progress bar.
     Returns:
         the mean loss of each epoch.
     Raises:
-        TypeError, ValueError: `sequences` cannot stand in one batch, `labels` are not as many
+        TypeError, ValueError: `sequences` cannot be in one batch, `labels` are not as many
             integers, `epochs` or `batch_size` is not positive, or `batch_sampler` gives no batch
-            or is made for another number of sequences.
+            or is made for a different number of sequences.
     """
     check_sequences(sequences)
     _check_labels(labels, sequences)
@@ -138,16 +152,13 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     history = []
     model.train()
-    # On stdout and without times: a saved notebook then shows the same bar on every machine.
-    bar = "{desc} {bar:30} {n_fmt} of {total_fmt} epochs"
-    rounds = tqdm(range(epochs), desc="training", bar_format=bar, file=sys.stdout, ascii=".#")
     with one_thread():
-        for epoch in rounds:
+        for epoch in _with_bar(range(epochs), "epochs") if bar else range(epochs):
             if hasattr(batch_sampler, "set_epoch"):
                 batch_sampler.set_epoch(epoch)
             total, seen = 0.0, 0
             for padded, lengths, targets in loader:
-                # Detached: only the model learns, whatever the caller's tensors require.
+                # Detached, so that only the model learns, whatever the caller's tensors require.
                 value = loss(model(padded.detach(), lengths), targets)
                 optimizer.zero_grad()
                 value.backward()
@@ -163,6 +174,63 @@ def fit(
     return history
 
 
+def fit_seeds(
+    make: Callable[[], nn.Module],
+    sequences: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    seeds: Sequence[int] = range(5),
+    **options,
+) -> list[nn.Module]:
+    """Train a model from several seeds, for a claim that one run cannot support.
+
+    Args:
+        make: makes a model; called once per seed, right after `torch.manual_seed`.
+        sequences, labels: as for `fit`.
+        seeds: of the weights and of the order of the batches.
+        options: as for `fit`.
+    Returns:
+        the trained models, one per seed.
+    Raises:
+        TypeError, ValueError: as `fit`; or `seeds` is empty.
+    """
+    return fit_each({"": make}, sequences, labels, seeds=seeds, **options)[""]
+
+
+def fit_each(
+    makes: Mapping[str, Callable[[], nn.Module]],
+    sequences: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    seeds: Sequence[int] = range(5),
+    **options,
+) -> dict[str, list[nn.Module]]:
+    """Train several models from several seeds, with one progress bar for all of them.
+
+    Args:
+        makes: name -> makes a model; called once per seed, right after `torch.manual_seed`.
+        sequences, labels: as for `fit`.
+        seeds: of the weights and of the order of the batches.
+        options: as for `fit`.
+    Returns:
+        name -> the trained models, one per seed.
+    Raises:
+        TypeError, ValueError: as `fit`; or `seeds` or `makes` is empty.
+    """
+    if not len(seeds):
+        raise ValueError("seeds is empty: give at least one, seeds=[0].")
+    if not makes:
+        raise ValueError("makes is empty: give at least one name and a function.")
+    models = {name: [] for name in makes}
+    runs = [(name, seed) for name in makes for seed in seeds]
+    for name, seed in _with_bar(runs, "seeds" if len(makes) == 1 else "models"):
+        torch.manual_seed(seed)
+        model = makes[name]()
+        fit(model, sequences, labels, seed=seed, bar=False, **options)
+        models[name].append(model)
+    return models
+
+
 @torch.no_grad()
 def accuracy(
     model: Callable[[Tensor, Tensor], Tensor],
@@ -171,7 +239,7 @@ def accuracy(
     *,
     extra_padding: int = 0,
 ) -> float:
-    """Measure the share of sequences that a model classifies rightly, as one padded batch.
+    """Measure the share of sequences that a model classifies correctly, as one padded batch.
 
     Args:
         model: called as `model(padded, lengths)`, returns (N, C) logits; runs in the mode it is
@@ -182,7 +250,7 @@ def accuracy(
     Returns:
         between 0 and 1.
     Raises:
-        TypeError, ValueError: `sequences` cannot stand in one batch, `labels` are not as many
+        TypeError, ValueError: `sequences` cannot be in one batch, `labels` are not as many
             integers, `extra_padding` is negative, or the output is not (N, C).
     """
     check_sequences(sequences)

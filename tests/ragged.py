@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from course_utils.measure import one_thread
+from course_utils.testing.measure import one_thread
 
 # The same examples on every run: a test that fails, fails for everyone.
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)

@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from course_utils.batching import pad
-from course_utils.layers import AttentionPool, sinusoids
-from course_utils.masks import last_real_step
+from course_utils.batches.layers import AttentionPool, sinusoids
+from course_utils.batches.masks import last_real_step
+from course_utils.batches.padding import pad
+from course_utils.batches.rows import (
+    best_fit_decreasing,
+    document_mask,
+    fill_rows,
+    next_step_targets,
+)
 from course_utils.models import CausalLM, Hybrid, MaskedTransformer, PackedLSTM, PaddedLSTM
-from course_utils.oracle import leak_map, together_equals_alone
-from course_utils.rows import best_fit_decreasing, document_mask, fill_rows, next_step_targets
+from course_utils.testing import leak_map, together_equals_alone
 from tests.ragged import (
     JUNK,
     bad_lengths,

@@ -1,36 +1,24 @@
-"""What is no batch is refused by every public function, in words that name it and mend it."""
+"""What is not a batch is refused by every public function, in words that say how to fix it."""
 
 import pytest
 import torch
 
-from course_utils import (
-    batching,
-    checks,
-    data,
-    exercises,
-    layers,
-    masks,
-    measure,
-    models,
-    oracle,
-    packed,
-    policy_widgets,
-    row_widgets,
-    rows,
-    sampling,
-    tracing,
-    training,
-    widgets,
-)
+from course_utils import data, exercises, models, testing, tracing, training
+from course_utils.batches import checks, layers, masks, packed, padding, rows, sampling
+from course_utils.panels import packed as packed_panels
+from course_utils.panels import padding as padding_panels
+from course_utils.panels import policy as policy_panels
+from course_utils.panels import rows as row_panels
+from course_utils.testing import measure
+from tests.batches.test_checks import BAD_MASKS
 from tests.ragged import BAD_LENGTHS, BAD_SEQUENCES, refuses
-from tests.test_checks import BAD_MASKS
 
 # For a batch of 3 sequences of at most 5 steps: the call, and which of BAD_LENGTHS it may accept.
 XS, COUNT, T = torch.zeros(3, 5, 4), {"too few", "too many"}, {"over T"}
 TAKE_LENGTHS = {
     "checks.check_lengths": (lambda n: checks.check_lengths(n, 5), COUNT),
     "checks.lengths_tensor": (checks.lengths_tensor, COUNT | T | {"list"}),
-    "batching.fill": (lambda n: batching.fill(n, 5), COUNT),
+    "padding.fill": (lambda n: padding.fill(n, 5), COUNT),
     "masks.lengths_to_keep_mask": (lambda n: masks.lengths_to_keep_mask(n, 5), COUNT | {"zero"}),
     "masks.last_real_step": (lambda n: masks.last_real_step(XS, n), set()),
     "data.spread_lengths": (lambda n: data.spread_lengths(n, 50, 2), COUNT | T),
@@ -52,16 +40,16 @@ TAKE_LENGTHS = {
     "models.PackedLSTM": (lambda n: models.PackedLSTM(4, 4, 2)(XS, n), set()),
     "models.MaskedTransformer": (lambda n: models.MaskedTransformer(4, 4, 2)(XS, n), set()),
     "models.Hybrid": (lambda n: models.Hybrid(4, 4, 2)(XS, n), set()),
-    "widgets.padding_explorer": (lambda n: widgets.padding_explorer({"a": n}), COUNT | T),
-    "policy_widgets.policy_explorer": (policy_widgets.policy_explorer, COUNT | T),
-    "row_widgets.packing_explorer": (row_widgets.packing_explorer, COUNT | T),
+    "padding.PaddingExplorer": (lambda n: padding_panels.PaddingExplorer({"a": n}), COUNT | T),
+    "policy.PolicyExplorer": (policy_panels.PolicyExplorer, COUNT | T),
+    "rows.RowsExplorer": (row_panels.RowsExplorer, COUNT | T),
 }  # fmt: skip
 TAKE_SEQUENCES = {
-    "batching.check_sequences": batching.check_sequences,
-    "batching.pad": batching.pad,
+    "padding.check_sequences": padding.check_sequences,
+    "padding.pad": padding.pad,
     "rows.fill_rows": lambda many: rows.fill_rows(many, [[0]], 9),
-    "oracle.together_equals_alone": lambda many: oracle.together_equals_alone(len, many),
-    "oracle.leak_map": lambda many: oracle.leak_map(len, many),
+    "testing.together_equals_alone": lambda many: testing.together_equals_alone(len, many),
+    "testing.leak_map": lambda many: testing.leak_map(len, many),
     "measure.score": lambda many: measure.score("", None, many, baseline=None, accuracy=0.0),
     "training.fit": lambda many: training.fit(None, many, torch.zeros(3).long()),
     "training.accuracy": lambda many: training.accuracy(None, many, torch.zeros(3).long()),
@@ -121,11 +109,11 @@ V, E = ValueError, TypeError
         (E, ["logits", "list"], lambda: training.masked_cross_entropy([], XS[..., 0], KEEP)),
         (E, ["dtype is torch.float8"], lambda: masks.to_additive_mask(KEEP, torch.float8_e5m2)),
         (E, ["dtype is float32"], lambda: masks.to_additive_mask(KEEP, "float32")),
-        (V, ["max_length is 5.5"], lambda: batching.fill(torch.tensor([5]), 5.5)),
-        (V, ["padding_value is 1e+30"], lambda: batching.pad(HALF, padding_value=1e30)),
-        (V, ["padding_value is None"], lambda: batching.pad(HALF, padding_value=None)),
-        (V, ["padding_value is 1180"], lambda: batching.pad(list(XS.long()), padding_value=2**70)),
-        (V, ["total_length is 7.5"], lambda: batching.pad(HALF, total_length=7.5)),
+        (V, ["max_length is 5.5"], lambda: padding.fill(torch.tensor([5]), 5.5)),
+        (V, ["padding_value is 1e+30"], lambda: padding.pad(HALF, padding_value=1e30)),
+        (V, ["padding_value is None"], lambda: padding.pad(HALF, padding_value=None)),
+        (V, ["padding_value is 1180"], lambda: padding.pad(list(XS.long()), padding_value=2**70)),
+        (V, ["total_length is 7.5"], lambda: padding.pad(HALF, total_length=7.5)),
         (E, ["lengths is a set"], lambda: rows.first_fit({1, 2}, 5)),
         (E, ["lengths is a generator"], lambda: sampling.BucketBatchSampler(iter_of(1), 2)),
         (
@@ -138,8 +126,8 @@ V, E = ValueError, TypeError
         (V, ["kernel_size is True"], lambda: layers.conv_lengths(torch.tensor([3]), True)),
         (V, ["lengths is empty"], lambda: tracing.trace([])),
         (V, ["lengths[1] is 2.0"], lambda: tracing.trace([1, 2.0])),
-        (V, ["lengths_by_source is empty"], lambda: widgets.padding_explorer({})),
-        (V, ["presets is empty"], lambda: widgets.packed_explorer({})),
+        (V, ["lengths_by_source is empty"], lambda: padding_panels.PaddingExplorer({})),
+        (V, ["presets is empty"], lambda: packed_panels.PackedExplorer({})),
         (V, ["id is '9.9'"], lambda: exercises.exercise("9.9")),
         (V, ["split", "'dev'"], lambda: data.japanese_vowels("dev")),
     ],

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_utils.trace_plots import loss_curves, trace_table
-from course_utils.trace_widgets import trace_explorer, training_curves
+from course_utils.panels.panel import Tick
+from course_utils.panels.trace import TraceExplorer, TrainingCurves
+from course_utils.pictures.trace import loss_curves, trace_table
 from course_utils.tracing import FAULTS, Stage, _layers, trace
+from tests.panels.test_masks import move
 from tests.ragged import calm, few, refuses  # noqa: F401
-from tests.test_mask_panels import move
 
 LENGTHS = [7, 5, 3, 2]
 NAMES = ["input", "convolution, stride 2", "convolution", "BiLSTM", "Transformer layer"]
@@ -98,7 +99,7 @@ def test_each_fault_alone_shows_where_it_is(fault, added, begins, rows, raises, 
     warning = next((stage for stage in stages if stage.warning), Stage(""))
     assert (warning.name, warning.warning) == (warned, says)
     # The panel's sentence is true of the same setting.
-    words = move(panel := trace_explorer(LENGTHS), added=added, **{fault: True}) and panel.words
+    words = move(panel := TraceExplorer(LENGTHS), added=added, **{fault: True}) and panel.words
     assert words.startswith(f"It raises an error in: {raises}." if raises else "No error, ")
     assert (f"It begins in: {begins}." in words) == bool(rows and not raises)
     who = ", ".join("ABCD"[row] for row in stages[-1].differs)
@@ -138,7 +139,7 @@ def whole(picture):
 @few
 @given(BATCHES[0].filter(lambda one: len(one) > 1), BATCHES[1], SOME)
 def test_table_says_the_numbers_and_lies_on_the_paper(lengths, added, faults):
-    panel = trace_explorer(lengths)
+    panel = TraceExplorer(lengths)
     move(panel, added=added, **dict.fromkeys(faults, True))
     stages, alt = trace(lengths, added, faults), panel.picture.alt
     whole(panel.picture)
@@ -161,7 +162,7 @@ def test_table_says_the_numbers_and_lies_on_the_paper(lengths, added, faults):
 
 def test_table_draws_a_cell_for_each_step_in_force():
     svg = trace_table(trace(LENGTHS)[:1], ["input"], "One").svg
-    cells = re.findall(r'<rect [^>]*width="8.0" height="8.0" rx="3" fill="([^"]*)"', svg)
+    cells = re.findall(r'<rect [^>]*width="9.0" height="12.0" rx="3" fill="([^"]*)"', svg)
     assert len(cells) == 4 * 7 and sum(cell.startswith("url") for cell in cells) == 28 - 17
 
 
@@ -183,7 +184,7 @@ def test_loss_curves_say_and_draw_the_losses():
     a, *others = re.findall(r'points="([^"]+)".*?dasharray="([^"]+)"', picture.svg)
     points = [[float(one) for one in point.split(",")] for point in a[0].split()]
     heights = [float(y) for y in grid[:0:-1]]  # 1, 0.1, 0.01
-    assert [x for x, _ in points] == [194, 324, 454] and [y for _, y in points] == heights
+    assert [x for x, _ in points] == [174, 284, 394] and [y for _, y in points] == heights
     # By their dashes, the curves are told apart without colour; the legend shows them again.
     dashes = [dash for _, dash in others]
     assert len({a[1], *dashes}) == 3 and dashes == [a[1], dashes[1], dashes[2], dashes[2]]
@@ -195,12 +196,12 @@ def test_a_loss_of_nan_is_drawn_nowhere():
 
 
 def test_explorer_has_a_slider_and_a_box_to_tick_for_each_fault():
-    panel = trace_explorer()
+    panel = TraceExplorer()
     slider, *boxes = panel.controls
-    assert (slider["name"], slider["min"], slider["max"], slider["step"]) == ("added", 0, 8, 1)
-    assert {box["name"]: box["label"] for box in boxes if box["check"] is True} == FAULTS
+    assert (slider.name, slider.low, slider.high, slider.step) == ("added", 0, 8, 1)
+    assert {box.name: box.label for box in boxes if isinstance(box, Tick)} == FAULTS
     assert panel.values == {"added": 0} | dict.fromkeys(FAULTS, False)
-    assert panel.words == "No error, and every sequence has what it has alone."
+    assert panel.words == "No error, and every sequence has the same values as alone."
     for count, name in enumerate(FAULTS, 1):
         move(panel, **{name: True})
         assert f"with {count} fault{'s' * (count > 1)} put back" in texts(panel.picture)[0]
@@ -208,21 +209,19 @@ def test_explorer_has_a_slider_and_a_box_to_tick_for_each_fault():
 
 @pytest.mark.parametrize("lengths", [[], [3], [1, 2, 3, 4, 5], [3, 0], [9, 1], ["a", 2]])
 def test_explorer_refuses(lengths):
-    refuses(
-        ValueError, [f"lengths is {lengths}", "2 to 4 lengths of 1..8"], trace_explorer, lengths
-    )
+    refuses(ValueError, [f"lengths is {lengths}", "2 to 4 lengths of 1..8"], TraceExplorer, lengths)
 
 
 def test_training_curves_grow_and_refuse_an_unknown_name():
-    panel, record = training_curves(["a", "b"], 3)
+    panel = TrainingCurves(["a", "b"], 3)
+    record = panel.record
     assert panel.picture.alt.endswith("a not yet, b not yet.") and panel.controls == []
     history = []
     for count, loss in enumerate([0.5, 0.25, 0.125]):
         history.append(loss)
         record("b", history)
         assert panel.picture.alt.endswith(f"a not yet, b {loss:.3f}.")
-        assert panel.svg == panel.picture.svg
-        points = re.findall('points="([^"]+)"', panel.svg)  # of the legend's a, b's curve, b
+        points = re.findall('points="([^"]+)"', panel.picture.svg)  # a in the legend, b's curve, b
         assert [len(one.split()) for one in points] == [2, count + 1, 2]
     history.append(9.0)  # the caller's list is the caller's
     record("a", [2.0])

@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.masks import last_real_step, lengths_to_keep_mask, masked_mean
+from course_utils.batches.masks import last_real_step, lengths_to_keep_mask, masked_mean
 from course_utils.models import PackedLSTM, PaddedLSTM
-from course_utils.training import accuracy, fit, four_losses, masked_cross_entropy
+from course_utils.training import (
+    accuracy,
+    fit,
+    fit_each,
+    fit_seeds,
+    four_losses,
+    masked_cross_entropy,
+)
+from tests.batches.test_masks import keep_masks
 from tests.ragged import (
     JUNK,
     bad_sequences,
@@ -22,7 +30,6 @@ from tests.ragged import (
     randn,
     refuses,
 )
-from tests.test_masks import keep_masks
 
 # Two classes, told apart by the sign of every step.
 LABELS = torch.arange(10) % 2
@@ -148,6 +155,30 @@ def test_fit_prints_its_bar_on_stdout_without_times(capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.rstrip("\n").split("\r")[-1] == f"training {'#' * 30} 2 of 2 epochs"
+
+
+def test_fit_seeds_is_fit_from_each_seed_under_one_bar(capsys):
+    def make():
+        return PaddedLSTM(2, 4, 3, lambda output, lengths: output[:, 0])
+
+    sequences = [torch.ones(n, 2) for n in (3, 1, 2, 2)]
+    labels = torch.tensor([0, 1, 2, 1])
+    models = fit_seeds(make, sequences, labels, seeds=[4, 7], epochs=2, batch_size=2)
+    out = capsys.readouterr().out
+    assert out.rstrip("\n").split("\r")[-1] == f"training {'#' * 30} 2 of 2 seeds"
+    assert "epochs" not in out
+    for seed, model in zip([4, 7], models, strict=True):
+        torch.manual_seed(seed)
+        alone = make()
+        fit(alone, sequences, labels, epochs=2, batch_size=2, seed=seed)
+        for one, other in zip(model.parameters(), alone.parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert not torch.equal(*(model.head.weight for model in models))
+
+
+def test_fit_seeds_refuses_no_seed():
+    with pytest.raises(ValueError, match=r"seeds is empty.*seeds=\[0\]"):
+        fit_seeds(Mean, SEQUENCES, LABELS, seeds=[])
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -332,6 +363,17 @@ def test_masked_cross_entropy_of_nothing_is_0_and_so_are_its_gradients(junk):
     assert loss.item() == 0 and (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_masked_cross_entropy_of_a_long_batch_in_half_precision(dtype):
+    # 90,000 losses of 3 add up to more than float16 can hold.
+    logits = torch.tensor([3.0, -3.0]).to(dtype).repeat(30, 3000, 1).requires_grad_()
+    targets = torch.ones(30, 3000, dtype=torch.int64)
+    loss = masked_cross_entropy(logits, targets, torch.ones(30, 3000, dtype=torch.bool))
+    loss.backward()
+    assert loss.dtype == logits.grad.dtype == dtype
+    assert abs(loss.item() - 6.0025) < 0.05 and logits.grad.isfinite().all()
+
+
 @few
 @given(keep_masks())
 def test_each_step_or_each_sequence_weighs_alike(keep_mask):
@@ -372,3 +414,19 @@ def test_masked_cross_entropy_refuses(at, wrong, error, words):
     arguments = [*FITS]
     arguments[at] = wrong
     refuses(error, words, masked_cross_entropy, *arguments)
+
+
+def test_fit_each_trains_all_models_from_all_seeds_under_one_bar(capsys):
+    sequences = [torch.ones(n, 2) for n in (3, 1, 2, 2)]
+    labels = torch.tensor([0, 1, 2, 1])
+    makes = {
+        "first": lambda: PaddedLSTM(2, 4, 3, lambda output, lengths: output[:, 0]),
+        "mean": lambda: PaddedLSTM(2, 4, 3, lambda output, lengths: output.mean(1)),
+    }
+    models = fit_each(makes, sequences, labels, seeds=[4, 7], epochs=2, batch_size=2)
+    assert capsys.readouterr().out.rstrip("\n").split("\r")[-1].endswith("4 of 4 models")
+    alone = fit_seeds(makes["mean"], sequences, labels, seeds=[4, 7], epochs=2, batch_size=2)
+    for one, other in zip(models["mean"], alone, strict=True):
+        assert torch.equal(one.head.weight, other.head.weight)
+    with pytest.raises(ValueError, match="makes is empty"):
+        fit_each({}, sequences, labels)

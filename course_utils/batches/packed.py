@@ -1,4 +1,4 @@
-"""A PackedSequence explained, and a `pack` that refuses what torch lets pass."""
+"""A PackedSequence explained, and a `pack` that refuses faults which torch lets pass."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from course_utils.checks import check_lengths, check_same_count
-from course_utils.masks import lengths_to_keep_mask
+from course_utils.batches.checks import check_lengths, check_same_count
+from course_utils.batches.masks import lengths_to_keep_mask
 
 
 def pack(padded: Tensor, lengths: Tensor, *, padding_value: float | None = 0.0) -> PackedSequence:
-    """Pack a padded batch as torch does, but refuse what torch packs wrongly without a word.
+    """Pack a padded batch as torch does, but refuse what torch silently packs wrongly.
 
     torch accepts lengths beyond T, too few lengths, fractions of a step, and a batch whose first
-    two dimensions are swapped, and packs something else than was meant. Lengths that do not
-    belong to their rows give themselves away too: real data then lies where padding should be.
-    Not seen are lengths that are too long, since a real step may look like padding, and rows that
-    look right by chance, as where the first two dimensions of (3, 3) with lengths 3, 2, 1 are
-    swapped.
+    two dimensions are swapped, and packs something other than what was meant. Lengths that do not
+    belong to their rows are noticed too, because real data then lies where padding should be.
+    Two faults are not noticed: lengths that are too long, since a real step may look like padding,
+    and rows that look right by chance, as where the first two dimensions of (3, 3) with lengths
+    3, 2, 1 are swapped.
 
     Args:
         padded: (B, T, ...), batch first.
@@ -29,7 +29,7 @@ def pack(padded: Tensor, lengths: Tensor, *, padding_value: float | None = 0.0) 
     Returns:
         PackedSequence: as of `pack_padded_sequence(..., enforce_sorted=False)`.
     Raises:
-        TypeError: `padded` is no tensor, or `lengths` no tensor of integers.
+        TypeError: `padded` is not a tensor, or `lengths` not a tensor of integers.
         ValueError: `padded` has no time dimension, the number of lengths is not B, a length is
             not in 1..T, or padding holds something else; the message names the sequence.
 
@@ -49,7 +49,7 @@ def pack(padded: Tensor, lengths: Tensor, *, padding_value: float | None = 0.0) 
     lengths = lengths.cpu()
     if padding_value is not None:
         keep_mask = lengths_to_keep_mask(lengths, padded.shape[1]).to(padded.device)
-        # NaN padding is padding too, and NaN is not equal to itself.
+        # NaN is valid padding too, but NaN is not equal to itself.
         is_pad = padded.isnan() if padding_value != padding_value else padded == padding_value
         real = ~is_pad.flatten(2).all(2) if padded.ndim > 2 else ~is_pad
         stray = (real & ~keep_mask).nonzero()
@@ -68,8 +68,8 @@ class Layout(NamedTuple):
     """Where each step of each sequence lies in a PackedSequence.
 
     Attributes:
-        packed: what torch packed; its data, (N, 2), holds for each place the sequence's row in
-            the padded batch and the step.
+        packed: what torch packed; for each place, its data, (N, 2), hold the sequence's row in
+            the padded batch, and the step.
         places: (B, T) int64, the index in `packed.data` of each cell; -1 at the padding.
     """
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from course_utils.batching import check_padding_value, check_sequences, collate, fill, pad
+from course_utils.batches.padding import check_padding_value, check_sequences, collate, fill, pad
 from tests.ragged import (
     JUNK,
     bad_lengths,

@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.batching import pad
-from course_utils.layers import MaskedBatchNorm1d, MaskedConv1d, conv_lengths
-from course_utils.masks import lengths_to_keep_mask
+from course_utils.batches.layers import MaskedBatchNorm1d, MaskedConv1d, conv_lengths
+from course_utils.batches.masks import lengths_to_keep_mask
+from course_utils.batches.padding import pad
 from tests.ragged import JUNK, bad_lengths, calm, close, few, lengths_lists, ragged, randn, refuses  # noqa: F401
 
 LAYER = st.tuples(*[st.integers(*ends) for ends in [(1, 5), (1, 4), (0, 3), (1, 3)]])

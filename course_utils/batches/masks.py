@@ -1,7 +1,12 @@
 """From lengths to masks and back, from one convention to another, and reductions that use them.
 
-Polarity lives in the name: `keep_mask` is True where a step is real. It is the hub: each `to_`
-function makes what another part of the ecosystem wants of it, each `from_` function brings back.
+The name gives the polarity: `keep_mask` is True where a step is real. It is the hub: each `to_`
+function turns it into what another library expects, and each `from_` function converts back.
+
+Functions with a `check` argument look at the numbers they are given; on a GPU, this waits until all
+that was queued before is done. `check=False` leaves that out: dtypes and shapes are still checked,
+but what is computed from numbers that do not fit has no meaning. Under `torch.compile` and
+`torch.export` it is left out automatically.
 """
 
 from __future__ import annotations
@@ -9,50 +14,56 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from course_utils.checks import check_lengths, check_mask, check_same_count
+from course_utils.batches.checks import check_lengths, check_mask, check_same_count, reads_values
 
 
-def lengths_to_keep_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
+def lengths_to_keep_mask(
+    lengths: Tensor, max_length: int | None = None, *, check: bool = True
+) -> Tensor:
     """Mark the real steps of each padded sequence.
 
     Args:
         lengths: (B,) integers, steps per sequence; 0 is allowed and gives an all-False row.
-        max_length: T in steps; the longest length where None.
+        max_length: T in steps; the longest length where None. Give it where you can
+            (`padded.shape[1]`): finding it waits for the GPU, and breaks a compiled graph.
+        check: whether to look at the lengths themselves.
     Returns:
         (B, T) bool on the device of `lengths`, True = real. Its negation is a
         `key_padding_mask`.
     Raises:
-        TypeError: `lengths` is no tensor of integers.
+        TypeError: `lengths` is not a tensor of integers.
         ValueError: `lengths` is not 1-D, is empty, or a length is negative or exceeds
             `max_length`; the message shows both.
 
     >>> lengths_to_keep_mask(torch.tensor([1, 2])).tolist()
     [[True, False], [True, True]]
     """
-    check_lengths(lengths, max_length, zero_ok=True)
-    steps = torch.arange(
-        int(lengths.max()) if max_length is None else max_length, device=lengths.device
-    )
-    return steps < lengths[:, None]
+    check_lengths(lengths, max_length, zero_ok=True, values=check)
+    if max_length is None:
+        max_length = lengths.max().item()  # not int(), which torch.export cannot follow
+    return torch.arange(max_length, device=lengths.device) < lengths[:, None]
 
 
-def keep_mask_to_lengths(keep_mask: Tensor) -> Tensor:
+def keep_mask_to_lengths(keep_mask: Tensor, *, check: bool = True) -> Tensor:
     """Count the real steps of each row, where real steps come first and padding after.
 
     Args:
         keep_mask: (B, T) bool, True = real.
+        check: whether to look for rows with padding before a real step.
     Returns:
         (B,) int64; 0 for a row with no real step.
     Raises:
         TypeError: `keep_mask` is not bool.
         ValueError: it is not (B, T), or a row has padding before a real step: a hole, padding on
-            the left, or an inverted mask. No lengths describe such a row.
+            the left, or an inverted mask. No length describes such a row.
 
     >>> keep_mask_to_lengths(torch.tensor([[True, False], [True, True]])).tolist()
     [1, 2]
     """
     check_mask(keep_mask)
     lengths = keep_mask.sum(dim=1)
+    if not reads_values(check):
+        return lengths
     wrong = (keep_mask != lengths_to_keep_mask(lengths, keep_mask.shape[1])).any(dim=1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
@@ -97,8 +108,8 @@ def to_sdpa_mask(keep_mask: Tensor) -> Tensor:
     Args:
         keep_mask: (B, T) bool, True = real.
     Returns:
-        (B, 1, 1, T) bool, True = attend, for queries of shape (B, heads, L, D); `&` it with a
-        causal mask (L, T) of the same polarity.
+        (B, 1, 1, T) bool, True = attend, for queries of shape (B, heads, L, D); combine it by `&`
+        with a causal mask (L, T) of the same polarity.
     Raises:
         TypeError, ValueError: `keep_mask` is not (B, T) bool.
 
@@ -116,8 +127,8 @@ def to_additive_mask(keep_mask: Tensor, dtype: torch.dtype = torch.float32) -> T
         keep_mask: (B, T) bool, True = real.
         dtype: of the scores.
     Returns:
-        (B, T) of `dtype`; as a `key_padding_mask` as it is, for scores (B, heads, L, T) with
-        `[:, None, None, :]`.
+        (B, T) of `dtype`; use it unchanged as a `key_padding_mask`, and with `[:, None, None, :]`
+        for scores (B, heads, L, T).
     Raises:
         TypeError: `keep_mask` is not bool, or `dtype` cannot hold -inf.
         ValueError: it is not (B, T).
@@ -152,16 +163,17 @@ def to_attention_mask(keep_mask: Tensor) -> Tensor:
     return keep_mask.long()
 
 
-def from_attention_mask(attention_mask: Tensor) -> Tensor:
+def from_attention_mask(attention_mask: Tensor, *, check: bool = True) -> Tensor:
     """Return the keep mask, True = real, of an attention mask of Hugging Face's, 1 = attend.
 
     Args:
         attention_mask: (B, T) integers, ones and zeros.
+        check: whether to look for other numbers.
     Returns:
         (B, T) bool.
     Raises:
-        TypeError: `attention_mask` is no tensor, or of floats: those are masks to add, where 0
-            is what 1 is here.
+        TypeError: `attention_mask` is not a tensor, or is of floats: those are masks to add, where
+            0 means what 1 means here.
         ValueError: it is not (B, T), or holds anything but 0 and 1.
     """
     if not isinstance(attention_mask, Tensor):
@@ -174,12 +186,13 @@ def from_attention_mask(attention_mask: Tensor) -> Tensor:
             "attention_mask must be of integers, 1 = attend: use attention_mask.long() if it holds "
             "ones and zeros; if it is added to scores, attention_mask == 0 is the keep mask."
         )
-    wrong = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
-    if wrong.numel():
-        raise ValueError(
-            f"attention_mask holds {wrong[0].item()}, but only 0 and 1 are expected: use "
-            "lengths_to_keep_mask if these are lengths."
-        )
+    if reads_values(check):
+        wrong = attention_mask[(attention_mask != 0) & (attention_mask != 1)]
+        if wrong.numel():
+            raise ValueError(
+                f"attention_mask holds {wrong[0].item()}, but only 0 and 1 are expected: use "
+                "lengths_to_keep_mask if these are lengths."
+            )
     keep_mask = attention_mask.bool()
     check_mask(keep_mask, "attention_mask")
     return keep_mask
@@ -191,14 +204,14 @@ def _check_values(values: Tensor) -> None:
             f"values must be a tensor (B, T, ...), not {type(values).__name__}: pad the sequences, "
             "or unpack them with pad_packed_sequence."
         )
-    if values.ndim < 2 or len(values) == 0:
+    if values.ndim < 2 or values.shape[0] == 0:
         raise ValueError(
             f"values has shape {tuple(values.shape)}, but must be (B, T, ...) with at least one "
             "sequence: use values[None] for a single one."
         )
 
 
-def _checked_keep(values: Tensor, keep_mask: Tensor) -> Tensor:
+def _checked_keep(values: Tensor, keep_mask: Tensor, check: bool) -> Tensor:
     """Refuse a mask that does not fit, and give it the dimensions of `values`."""
     _check_values(values)
     check_mask(keep_mask)
@@ -207,7 +220,7 @@ def _checked_keep(values: Tensor, keep_mask: Tensor) -> Tensor:
             f"keep_mask of shape {tuple(keep_mask.shape)} does not fit values of shape "
             f"{tuple(values.shape)}: both must begin with the same (B, T)."
         )
-    empty = (~keep_mask.any(dim=1)).nonzero().flatten().tolist()
+    empty = (~keep_mask.any(dim=1)).nonzero().flatten().tolist() if reads_values(check) else []
     if empty:
         raise ValueError(
             f"keep_mask has no real step in row {empty[0]}: there is nothing to reduce over. "
@@ -216,34 +229,41 @@ def _checked_keep(values: Tensor, keep_mask: Tensor) -> Tensor:
     return keep_mask.reshape(keep_mask.shape + (1,) * (values.ndim - 2))
 
 
-def masked_mean(values: Tensor, keep_mask: Tensor) -> Tensor:
+def masked_mean(values: Tensor, keep_mask: Tensor, *, check: bool = True) -> Tensor:
     """Average each sequence over its real steps only, whatever the padding holds.
+
+    float16 and bfloat16 are summed in float32: 3,000 steps of 50.0 are more than float16 can hold.
 
     Args:
         values: (B, T, ...) floating point.
         keep_mask: (B, T) bool, True = real.
+        check: whether to look for a row with no real step; its mean is NaN where that is left out.
     Returns:
-        (B, ...), the mean over the real steps of each row.
+        (B, ...), the mean over the real steps of each row, in the dtype of `values`.
     Raises:
-        TypeError: `values` is no tensor, or `keep_mask` is not bool.
+        TypeError: `values` is not a tensor, or `keep_mask` is not bool.
         ValueError: the batch is empty, the shapes do not fit, or a row has no real step.
 
     >>> values = torch.tensor([[[2.0], [4.0], [float("nan")]]])
     >>> masked_mean(values, torch.tensor([[True, True, False]])).tolist()
     [[3.0]]
     """
-    keep = _checked_keep(values, keep_mask)
-    # Not values * keep: NaN * 0 is NaN, so a multiplied mask lets a NaN through.
-    total = values.masked_fill(~keep, 0).sum(dim=1)
-    return total / keep.sum(dim=1)
+    keep = _checked_keep(values, keep_mask, check)
+    # Not values * keep: NaN * 0 is NaN, so multiplying by the mask lets a NaN through.
+    real = values.masked_fill(~keep, 0)
+    if values.dtype in (torch.float16, torch.bfloat16):
+        return (real.sum(dim=1, dtype=torch.float32) / keep.sum(dim=1)).to(values.dtype)
+    return real.sum(dim=1) / keep.sum(dim=1)
 
 
-def masked_max(values: Tensor, keep_mask: Tensor) -> Tensor:
+def masked_max(values: Tensor, keep_mask: Tensor, *, check: bool = True) -> Tensor:
     """Take each sequence's largest value over its real steps only.
 
     Args:
         values: (B, T, ...) floating point.
         keep_mask: (B, T) bool, True = real.
+        check: whether to look for a row with no real step; its maximum is -inf where that is left
+            out.
     Returns:
         (B, ...), the maximum over the real steps of each row.
     Raises:
@@ -254,23 +274,24 @@ def masked_max(values: Tensor, keep_mask: Tensor) -> Tensor:
     >>> masked_max(values, torch.tensor([[True, True, False]])).tolist()
     [[-2.0]]
     """
-    keep = _checked_keep(values, keep_mask)
+    keep = _checked_keep(values, keep_mask, check)
     if not values.is_floating_point():
-        # Only there is -inf, which no real value can lose to.
+        # Only floating point has -inf, which is never above a real value.
         raise TypeError(f"values must be floating point, not {values.dtype}: use values.float().")
     return values.masked_fill(~keep, -torch.inf).amax(dim=1)
 
 
-def last_real_step(values: Tensor, lengths: Tensor) -> Tensor:
+def last_real_step(values: Tensor, lengths: Tensor, *, check: bool = True) -> Tensor:
     """Read each sequence at its own last real step.
 
     Args:
         values: (B, T, ...).
         lengths: (B,) integers from 1 to T, on any device.
+        check: whether to look at the lengths themselves.
     Returns:
         (B, ...), `values[i, lengths[i] - 1]` for each row i.
     Raises:
-        TypeError: `values` is no tensor, or `lengths` is no tensor of integers.
+        TypeError: `values` is not a tensor, or `lengths` is not a tensor of integers.
         ValueError: `values` is not (B, T, ...), the number of lengths is not B, or a length is
             not in 1..T.
 
@@ -278,8 +299,8 @@ def last_real_step(values: Tensor, lengths: Tensor) -> Tensor:
     [2, 5]
     """
     _check_values(values)
-    check_lengths(lengths, values.shape[1])
+    check_lengths(lengths, values.shape[1], values=check)
     check_same_count(lengths, values.shape[0])
-    # int64, for torch reads an index of uint8 as a mask.
+    # int64, because torch reads an index of uint8 as a mask.
     last = lengths.to(values.device, torch.int64) - 1
     return values[torch.arange(values.shape[0], device=values.device), last]

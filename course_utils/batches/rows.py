@@ -1,12 +1,17 @@
 """Rows filled with several sequences, and what keeps them apart (chapter 07).
 
-Packers say which sequences share a row; `fill_rows` makes the tensors. Not to be confused with a
-`PackedSequence` (chapter 02): that one packs steps in time, for an LSTM.
+Packers say which sequences share a row; `fill_rows` makes the tensors. This is not what a
+`PackedSequence` does (chapter 02), which packs steps in time, for an LSTM.
+
+A packer takes `lengths`, (N,) integers from 1 to `capacity`, and `capacity`, the T steps of a row.
+It returns the rows, each a list of sequence indices. It raises a TypeError or ValueError where
+`lengths` are not such integers, or `capacity` is not at least 1.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,11 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from course_utils.batching import check_sequences
-from course_utils.checks import check_whole, lengths_tensor
+from course_utils.batches.checks import check_whole, lengths_tensor
+from course_utils.batches.padding import check_sequences
 
-IGNORED = -100  # what PyTorch's cross_entropy ignores where nothing else is said
-_MEND = "give (R, T), as fill_rows does, or [None] of a single row"
+IGNORED = -100  # what PyTorch's cross_entropy ignores by default
+_FIX = "give (R, T), as fill_rows does, or [None] of a single row"
 
 
 def _checked(lengths: Tensor | Sequence[int], capacity: int) -> list[int]:
@@ -33,77 +38,107 @@ def _checked(lengths: Tensor | Sequence[int], capacity: int) -> list[int]:
     return lengths.tolist()
 
 
-def _check_integers(name: str, value: Tensor, ndim: int, mend: str) -> None:
+def _check_integers(name: str, value: Tensor, ndim: int, fix: str) -> None:
     if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"{name} must be a tensor of int64, not {kind}: {mend}.")
+        raise TypeError(f"{name} must be a tensor of int64, not {kind}: {fix}.")
     if value.ndim != ndim:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}, but must be {ndim}-D: {mend}.")
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, but must be {ndim}-D: {fix}.")
 
 
 def first_fit(lengths: Tensor | Sequence[int], capacity: int) -> list[list[int]]:
-    """Put each sequence, as it comes, into the first row with room for it.
-
-    Args:
-        lengths: (N,) integers, steps of each sequence, from 1 to `capacity`.
-        capacity: T, steps of a row.
-    Returns:
-        rows, each a list of numbers of sequences.
-    Raises:
-        TypeError, ValueError: `lengths` are no such integers, or `capacity` is not at least 1.
+    """Put each sequence, in the given order, into the first row with room: a packer.
 
     >>> first_fit([3, 2, 1, 2], capacity=4)
     [[0, 2], [1, 3]]
     """
-    rows, free = [], []
-    for index, length in enumerate(_checked(lengths, capacity)):
-        fits = (row for row, space in enumerate(free) if length <= space)
-        row = next(fits, len(rows))
-        if row == len(rows):
+    sizes = _checked(lengths, capacity)
+    # Two neighbouring rows hold more than one row can, or the second would not have been opened.
+    most = min(len(sizes), 2 * sum(sizes) // capacity + 2)
+    half = 1 << (most - 1).bit_length()
+    # A tree over all rows: each node knows the most room in a row below it, and the last `half`
+    # nodes are the rows. So the first row with room is found in as many steps as the tree is high.
+    room = [capacity] * (2 * half)
+    rows: list[list[int]] = []
+    for index, length in enumerate(sizes):
+        node = 1
+        while node < half:
+            node *= 2
+            if room[node] < length:
+                node += 1
+        if node - half == len(rows):
             rows.append([])
-            free.append(capacity)
-        rows[row].append(index)
-        free[row] -= length
+        rows[node - half].append(index)
+        room[node] -= length
+        while node > 1:
+            node //= 2
+            largest = max(room[2 * node], room[2 * node + 1])
+            if room[node] == largest:
+                break
+            room[node] = largest
     return rows
 
 
+class _ByRoom:
+    """Items that are stored by the room that is left, and found by the least room that suffices."""
+
+    def __init__(self) -> None:
+        self._sorted: list[int] = []  # the amounts of room under which something is stored
+        self._kept: dict[int, list] = {}
+
+    def tightest(self, length: int, otherwise: int) -> int:
+        """Find the least room of at least `length`; `otherwise` where there is none."""
+        place = bisect_left(self._sorted, length)
+        return self._sorted[place] if place < len(self._sorted) else otherwise
+
+    def at(self, room: int) -> list:
+        """Return the list of what is stored under this room, so that more can be added."""
+        if room not in self._kept:
+            insort(self._sorted, room)
+            self._kept[room] = []
+        return self._kept[room]
+
+    def drop(self, room: int) -> None:
+        """Forget a room under which nothing is stored any more."""
+        if not self._kept[room]:
+            del self._kept[room]
+            del self._sorted[bisect_left(self._sorted, room)]
+
+    def everything(self) -> list:
+        """Return all that is stored, from the least room on."""
+        return [kept for room in self._sorted for kept in self._kept[room]]
+
+
 def best_fit_decreasing(lengths: Tensor | Sequence[int], capacity: int) -> list[list[int]]:
-    """Put the longest first, each into the row where the least room is left over.
+    """Put each sequence, longest first, into the row where it leaves the least room: a packer.
 
-    Of rows with equal room the one opened first is taken; of equal lengths, the one given first.
-
-    Args:
-        lengths: (N,) integers, steps of each sequence, from 1 to `capacity`.
-        capacity: T, steps of a row.
-    Returns:
-        rows, each a list of numbers of sequences.
-    Raises:
-        TypeError, ValueError: `lengths` are no such integers, or `capacity` is not at least 1.
+    Of rows with equal room, it takes the one opened first; of equal lengths, the one given first.
 
     >>> best_fit_decreasing([1, 2, 2, 3], capacity=4)
     [[3, 0], [1, 2]]
     """
     sizes = _checked(lengths, capacity)
-    rows = []
-    open_rows = [[] for _ in range(capacity + 1)]  # by the room left: heaps of numbers of rows
+    rows: list[list[int]] = []
+    open_rows = _ByRoom()  # heaps of indices of rows
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         length = sizes[index]
-        space = next((space for space in range(length, capacity) if open_rows[space]), capacity)
+        space = open_rows.tightest(length, capacity)
         if space == capacity:
             row = len(rows)
             rows.append([])
         else:
-            row = heapq.heappop(open_rows[space])
+            row = heapq.heappop(open_rows.at(space))
+            open_rows.drop(space)
         rows[row].append(index)
         if space > length:
-            heapq.heappush(open_rows[space - length], row)
+            heapq.heappush(open_rows.at(space - length), row)
     return rows
 
 
 def pack_histogram(
     counts: Tensor, capacity: int, most: int | None = None
 ) -> list[tuple[int, list[int]]]:
-    """Plan best-fit decreasing for all sequences of a length at once.
+    """Plan best-fit decreasing for all sequences of one length at once.
 
     Its time depends on how many different lengths there are, not on how many sequences.
 
@@ -113,10 +148,10 @@ def pack_histogram(
         capacity: T, steps of a row.
         most: sequences that a row may hold; no limit where None.
     Returns:
-        pairs: so many rows, and the lengths that each of them holds.
+        pairs: a number of rows, and the lengths that each of these rows holds.
     Raises:
-        TypeError, ValueError: `counts` are no such integers, one of them is of no length from 1 to
-            `capacity`, or `capacity` or `most` is not at least 1.
+        TypeError, ValueError: `counts` are not such integers, one of them counts a length outside
+            1 to `capacity`, or `capacity` or `most` is not at least 1.
 
     Source: the histogram packers of Krell et al., https://arxiv.org/abs/2107.02027.
 
@@ -126,65 +161,61 @@ def pack_histogram(
     capacity = check_whole("capacity", capacity, 1)
     most = capacity if most is None else check_whole("most", most, 1)
     _check_integers("counts", counts, 1, "give torch.bincount(lengths)")
-    for length, count in enumerate(counts.tolist()):
+    numbers = counts.tolist()
+    for length, count in enumerate(numbers):
         if count < 0 or (count and not 1 <= length <= capacity):
             raise ValueError(
                 f"counts[{length}] is {count}: give how many sequences have each length from 1 to "
                 f"capacity = {capacity}, as torch.bincount(lengths) does."
             )
     plan = []
-    open_rows = [[] for _ in range(capacity + 1)]  # by the room left: how many rows, what is inside
+    open_rows = _ByRoom()  # how many rows, and what is inside each
     for length in range(min(capacity, len(counts) - 1), 0, -1):
-        left = int(counts[length])
+        left = numbers[length]
         while left:
-            fits = (space for space in range(length, capacity) if open_rows[space])
-            space = next(fits, capacity)
-            many, inside = open_rows[space].pop() if space < capacity else (left, [])
-            # What fits this row best fits it best again, until the next one does not go in.
+            space = open_rows.tightest(length, capacity)
+            many, inside = open_rows.at(space).pop() if space < capacity else (left, [])
+            # The length that fits this row best still fits it best, until no more of it goes in.
             each = min(space // length, most - len(inside), left)
             taken = min(many, left // each)
             left -= taken * each
             if inside and taken < many:
-                open_rows[space].append((many - taken, inside))
+                open_rows.at(space).append((many - taken, inside))
+            elif inside:
+                open_rows.drop(space)
             space, inside = space - each * length, inside + [length] * each
             full = space == 0 or len(inside) == most
-            (plan if full else open_rows[space]).append((taken, inside))
-    return plan + [group for groups in open_rows for group in groups]
+            (plan if full else open_rows.at(space)).append((taken, inside))
+    return plan + open_rows.everything()
 
 
 def histogram_packing(lengths: Tensor | Sequence[int], capacity: int) -> list[list[int]]:
-    """Pack by the plan of `pack_histogram`: as few rows as best-fit decreasing.
-
-    Args:
-        lengths: (N,) integers, steps of each sequence, from 1 to `capacity`.
-        capacity: T, steps of a row.
-    Returns:
-        rows, each a list of numbers of sequences.
-    Raises:
-        TypeError, ValueError: `lengths` are no such integers, or `capacity` is not at least 1.
+    """Pack by the plan of `pack_histogram`, in as few rows as best-fit decreasing: a packer.
 
     >>> histogram_packing([1, 2, 2, 3], capacity=4)
     [[1, 2], [3, 0]]
     """
     sizes = torch.tensor(_checked(lengths, capacity))
     counts = torch.bincount(sizes)
-    waiting = list(sizes.argsort(stable=True).split(counts.tolist()))  # by length
-    rows = []
+    waiting = sizes.argsort(stable=True).tolist()  # those of one length are together
+    following = (counts.cumsum(0) - counts).tolist()  # by length, the next one to be placed
+    rows: list[list[int]] = []
     for many, inside in pack_histogram(counts, capacity):
         columns = []
         for length in inside:
-            columns.append(waiting[length][:many])
-            waiting[length] = waiting[length][many:]
-        rows += torch.stack(columns, dim=1).tolist()
+            begin = following[length]
+            following[length] += many
+            columns.append(waiting[begin : begin + many])
+        rows += map(list, zip(*columns, strict=True))
     return rows
 
 
-class Rows(NamedTuple):
+class PackedRows(NamedTuple):
     """Sequences that share rows.
 
     Attributes:
         content: (R, T, ...) the steps; 0 at padding.
-        document_id: (R, T) int64, the number of the sequence that a step belongs to; -1 at padding.
+        document_id: (R, T) int64, the index of the sequence that a step belongs to; -1 at padding.
         positions: (R, T) int64, the place of a step in its own sequence, from 0; 0 at padding.
 
     All three are on the device of the sequences.
@@ -195,18 +226,20 @@ class Rows(NamedTuple):
     positions: Tensor
 
 
-def fill_rows(sequences: Sequence[Tensor], rows: Sequence[Sequence[int]], capacity: int) -> Rows:
+def fill_rows(
+    sequences: Sequence[Tensor], rows: Sequence[Sequence[int]], capacity: int
+) -> PackedRows:
     """Write sequences one after the other into rows.
 
     Args:
         sequences: N tensors of shapes (T_i, ...).
-        rows: a list of numbers of sequences for each row, as a packer gives it.
+        rows: a list of indices of sequences for each row, as a packer gives it.
         capacity: T, steps of a row.
     Returns:
-        Rows; `content[document_id == i]` is sequence i again.
+        PackedRows; `content[document_id == i]` is sequence i again.
     Raises:
-        TypeError, ValueError: `sequences` cannot stand in one batch, a number is not of one of
-            them or stands in two places, or a row is longer than `capacity`.
+        TypeError, ValueError: `sequences` cannot be in one batch, an index is not of one of them
+            or is given twice, or a row is longer than `capacity`.
 
     >>> found = fill_rows([torch.tensor([7, 8]), torch.tensor([9])], [[0, 1]], capacity=4)
     >>> found.content.tolist(), found.document_id.tolist(), found.positions.tolist()
@@ -240,7 +273,7 @@ def fill_rows(sequences: Sequence[Tensor], rows: Sequence[Sequence[int]], capaci
             document_id[row, start:end] = index
             positions[row, start:end] = torch.arange(end - start)
             start = end
-    return Rows(content, document_id, positions)
+    return PackedRows(content, document_id, positions)
 
 
 def document_mask(document_id: Tensor, causal: bool = True) -> Tensor:
@@ -260,13 +293,13 @@ def document_mask(document_id: Tensor, causal: bool = True) -> Tensor:
     >>> document_mask(torch.tensor([[0, 0, 1]])).int().tolist()
     [[[[1, 0, 0], [1, 1, 0], [0, 0, 1]]]]
     """
-    _check_integers("document_id", document_id, 2, _MEND)
+    _check_integers("document_id", document_id, 2, _FIX)
     attend = document_id[:, None, :, None] == document_id[:, None, None, :]
     return attend.tril() if causal else attend
 
 
 def next_step_targets(content: Tensor, document_id: Tensor) -> Tensor:
-    """Let each step predict the next one of its own sequence; the last has nothing to predict.
+    """Let each step predict the next one of its own sequence; the last step predicts nothing.
 
     Args:
         content: (R, T) integers.
@@ -280,8 +313,8 @@ def next_step_targets(content: Tensor, document_id: Tensor) -> Tensor:
     >>> next_step_targets(torch.tensor([[7, 8, 9, 0]]), torch.tensor([[0, 0, 1, -1]])).tolist()
     [[8, -100, -100, -100]]
     """
-    _check_integers("document_id", document_id, 2, _MEND)
-    _check_integers("content", content, 2, _MEND)
+    _check_integers("document_id", document_id, 2, _FIX)
+    _check_integers("content", content, 2, _FIX)
     if content.shape != document_id.shape:
         raise ValueError(
             f"content is {tuple(content.shape)}, but document_id {tuple(document_id.shape)}: "

@@ -1,4 +1,4 @@
-"""What a mask means to each part of PyTorch, found out by running it (chapter 04)."""
+"""What a mask means to each part of PyTorch, found by running it (chapter 04)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Attend = Callable[[Tensor, Tensor], Tensor]
+WayToMask = Callable[[Tensor, Tensor], Tensor]
 
 
-def effect_of_marking(attend: Attend) -> str:
+def effect_of_marking(attend: WayToMask) -> str:
     """Mark one step in a mask, and find out what that does to it.
 
     Args:
@@ -46,11 +46,11 @@ def effect_of_marking(attend: Attend) -> str:
 
 
 @torch.random.fork_rng(devices=[])
-def ways_to_mask() -> dict[tuple[str, str, str], Attend]:
+def ways_to_mask() -> dict[tuple[str, str, str], WayToMask]:
     """Return the ways to give a mask to PyTorch's attention.
 
     Returns:
-        (function, argument, what stands at the marked step) -> `attend(x, marked)`.
+        (function, argument, value at the marked step) -> `attend(x, marked)`.
     """
     torch.manual_seed(0)
     mha = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -115,30 +115,30 @@ def paths_of_attention() -> dict[str, Callable[[], tuple[nn.Module, Callable]]]:
         name -> a function that makes a module with fixed weights, and `run(module, x, keep_mask)`
         that gives (B, T, 8) for x (B, T, 8).
     """
-    layer = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "dropout": 0.0, "batch_first": True}
+    sizes = {"d_model": 8, "nhead": 2, "dim_feedforward": 16, "dropout": 0.0, "batch_first": True}
 
     def mha(**options: bool) -> Callable:
         return lambda: (
             nn.MultiheadAttention(8, 2, batch_first=True),
-            lambda one, x, keep: one(x, x, x, key_padding_mask=~keep, **options)[0],
+            lambda layer, x, keep: layer(x, x, x, key_padding_mask=~keep, **options)[0],
         )
 
-    def encode(one: nn.Module, x: Tensor, keep_mask: Tensor) -> Tensor:
-        return one(x, src_key_padding_mask=~keep_mask)
+    def encode(layer: nn.Module, x: Tensor, keep_mask: Tensor) -> Tensor:
+        return layer(x, src_key_padding_mask=~keep_mask)
 
-    def by_hand(one: nn.Module, x: Tensor, keep_mask: Tensor) -> Tensor:
-        x = one(x)
+    def by_hand(layer: nn.Module, x: Tensor, keep_mask: Tensor) -> Tensor:
+        x = layer(x)
         scores = (x @ x.transpose(1, 2)).masked_fill(~keep_mask[:, None], -torch.inf)
         return scores.softmax(dim=2) @ x
 
-    def by_sdpa(one: nn.Module, x: Tensor, keep_mask: Tensor) -> Tensor:
-        x = one(x)
+    def by_sdpa(layer: nn.Module, x: Tensor, keep_mask: Tensor) -> Tensor:
+        x = layer(x)
         return F.scaled_dot_product_attention(x, x, x, attn_mask=keep_mask[:, None])
 
     def encoder(nested: bool) -> Callable:
         return lambda: (
             nn.TransformerEncoder(
-                nn.TransformerEncoderLayer(**layer), 2, enable_nested_tensor=nested
+                nn.TransformerEncoderLayer(**sizes), 2, enable_nested_tensor=nested
             ),
             encode,
         )
@@ -148,7 +148,7 @@ def paths_of_attention() -> dict[str, Callable[[], tuple[nn.Module, Callable]]]:
         "F.scaled_dot_product_attention": lambda: (nn.Linear(8, 8), by_sdpa),
         "nn.MultiheadAttention": mha(),
         "nn.MultiheadAttention, need_weights=False": mha(need_weights=False),
-        "nn.TransformerEncoderLayer": lambda: (nn.TransformerEncoderLayer(**layer), encode),
+        "nn.TransformerEncoderLayer": lambda: (nn.TransformerEncoderLayer(**sizes), encode),
         "nn.TransformerEncoder": encoder(nested=True),
         "nn.TransformerEncoder, no nested tensors": encoder(nested=False),
     }

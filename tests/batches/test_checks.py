@@ -1,10 +1,10 @@
-"""What can describe no padded batch is refused, in words that mend it."""
+"""What cannot describe a padded batch is refused, in words that say how to fix it."""
 
 import numpy as np
 import pytest
 import torch
 
-from course_utils.checks import check_lengths, check_mask, check_same_count, check_whole
+from course_utils.batches.checks import check_lengths, check_mask, check_same_count, check_whole
 from tests.ragged import bad_lengths, refuses
 
 ONES = torch.ones(3, 5, dtype=torch.bool)
@@ -46,7 +46,7 @@ def test_check_lengths_accepts():
 def test_check_same_count_names_who_is_left_over():
     two = torch.tensor([1, 5])
     refuses(ValueError, ["holds 2", "batch of 3", "sequence 2 has"], check_same_count, two, 3)
-    refuses(ValueError, ["holds 2", "batch of 1", "lengths[1] is"], check_same_count, two, 1)
+    refuses(ValueError, ["holds 2", "batch of 1", "lengths[1] has"], check_same_count, two, 1)
 
 
 @pytest.mark.parametrize("mask, error, words", bad_masks())

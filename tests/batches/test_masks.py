@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_utils.batching import pad
-from course_utils.masks import (
+from course_utils.batches.masks import (
     from_attention_mask,
     from_key_padding_mask,
     keep_mask_to_lengths,
@@ -21,6 +20,8 @@ from course_utils.masks import (
     to_key_padding_mask,
     to_sdpa_mask,
 )
+from course_utils.batches.padding import pad
+from tests.batches.test_checks import bad_masks
 from tests.ragged import (
     JUNK,
     bad_lengths,
@@ -32,7 +33,6 @@ from tests.ragged import (
     refuses,
 )
 from tests.ragged import sequence_lists as sequences_
-from tests.test_checks import bad_masks
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_utils.conventions import (
+from course_utils.batches.conventions import (
     effect_of_marking,
     empty_row_outcomes,
     paths_of_attention,

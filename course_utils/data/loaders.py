@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from course_utils.checks import check_lengths, check_whole
+from course_utils.batches.checks import check_lengths, check_whole
 
 
 class Utterances(NamedTuple):
@@ -28,9 +28,9 @@ class Utterances(NamedTuple):
 def japanese_vowels(split: str = "train") -> Utterances:
     """Load the JapaneseVowels utterances: who of nine speakers said /ae/?
 
-    Each utterance is 7 to 29 frames of 12 LPC cepstral coefficients. 270 utterances to train
-    on, 370 to test on. The files are part of sktime; nothing is downloaded. Loaded once, and the
-    same tensors are given each time: clone one before you change it in place.
+    Each utterance is 7 to 29 frames of 12 LPC cepstral coefficients. There are 270 utterances to
+    train on, and 370 to test on. The files are part of sktime; nothing is downloaded. They are
+    loaded once, and every call gives the same tensors: clone one before you change it in place.
 
     Args:
         split: "train" or "test", the official split.
@@ -43,7 +43,7 @@ def japanese_vowels(split: str = "train") -> Utterances:
     """
     if split not in ("train", "test"):
         raise ValueError(f'split must be "train" or "test", not {split!r}.')
-    # Imported here: sktime takes over a second to import, and most of the course needs none of it.
+    # Imported here: sktime takes over a second to import, and most of the course does not need it.
     from sktime.datasets import load_japanese_vowels
 
     frames, labels = load_japanese_vowels(split=split, return_type="df-list")
@@ -57,13 +57,13 @@ def japanese_vowels(split: str = "train") -> Utterances:
 def python_docs_paragraphs() -> list[list[str]]:
     """Load the paragraphs of Python's own help texts, each a list of words.
 
-    2,608 paragraphs of 1 to 780 words: most are short, a few are very long. Python's own copy is
-    another with each release, 3.11.2 to 3.11.7 included; this one stays, so that a notebook shows
-    the same numbers on every Python. Loaded once, and the same lists are given each time.
+    2,608 paragraphs of 1 to 780 words: most are short, a few are very long. Python's own copy
+    changes with each release, 3.11.2 to 3.11.7 included; this one stays, so that a notebook shows
+    the same numbers on every Python. It is loaded once, and every call gives the same lists.
 
     Returns:
-        A list of paragraphs in the order of the topics' names; a paragraph is its words, never
-        an empty list.
+        A list of paragraphs in the order of the topics' names; a paragraph is the list of its
+        words, and never empty.
 
     Source: `pydoc_data.topics` of Python 3.11.7 (PSF licence, in the file beside it).
     """
@@ -73,10 +73,10 @@ def python_docs_paragraphs() -> list[list[str]]:
 
 @functools.cache
 def wikipedia_length_counts() -> Tensor:
-    """Load how many sequences of each length the Wikipedia of BERT's training has.
+    """Load how many sequences of each length there are in the Wikipedia that BERT was trained on.
 
-    Only the lengths, not the texts: 16,279,552 sequences of 5 to 512 tokens, almost a quarter of
-    them cut off at 512. Loaded once, and the same tensor is given each time.
+    These are only the lengths, not the texts: 16,279,552 sequences of 5 to 512 tokens, almost a
+    quarter of them cut off at 512. They are loaded once, and every call gives the same tensor.
 
     Returns:
         (513,) int64, the number of sequences of 0, 1, ..., 512 tokens.
@@ -93,14 +93,14 @@ def spread_lengths(lengths: Tensor, spread: int, count: int) -> Tensor:
 
     Args:
         lengths: (N,) integers of at least 1, the real lengths to pick from.
-        spread: the window's width in percent: 0 picks the median alone, 100 from all of them.
+        spread: the window's width in percent: 0 picks only the median, 100 picks from all lengths.
         count: how many to pick, evenly over the window, its longest included.
     Returns:
         (count,) int64, shuffled the same way every time.
     Raises:
-        TypeError: `lengths` is no tensor of integers.
+        TypeError: `lengths` is not a tensor of integers.
         ValueError: `lengths` is not 1-D or is empty, a length is not at least 1, `spread` is not in
-            0..100, or `count` is no whole number of at least 1.
+            0..100, or `count` is not a whole number of at least 1.
 
     >>> spread_lengths(torch.tensor([1, 2, 3, 4, 9]), 0, 2).tolist()
     [3, 3]

@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from course_utils.batching import pad
-from course_utils.oracle import together_equals_alone
-from course_utils.packed import layout, pack
-from course_utils.packed_plots import packed_explorer as draw
-from course_utils.widgets import packed_explorer
+from course_utils.batches.packed import layout, pack
+from course_utils.batches.padding import pad
+from course_utils.testing import together_equals_alone
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=8)
 
@@ -72,7 +70,7 @@ SQUARE = batch_of([4, 2, 3, 1])
 BAD = {
     "a length beyond T": (SQUARE[0], [4, 2, 5, 1], ValueError, r"lengths\[2\] is 5.*only T = 4"),
     "too few": (SQUARE[0], [4, 2, 3], ValueError, "batch of 4.*sequence 3 has none"),
-    "too many": (SQUARE[0], [4, 2, 3, 1, 1], ValueError, r"batch of 4.*lengths\[4\] is no one's"),
+    "too many": (SQUARE[0], [4, 2, 3, 1, 1], ValueError, r"batch of 4.*lengths\[4\] has no seq"),
     "zero": (SQUARE[0], [4, 0, 3, 1], ValueError, r"lengths\[1\] is 0"),
     "negative": (SQUARE[0], [4, -2, 3, 1], ValueError, r"lengths\[1\] is -2"),
     "a fraction": (
@@ -123,51 +121,3 @@ def test_ids_without_features_can_be_packed():
 def test_layout_refuses_what_is_no_batch(lengths):
     with pytest.raises((ValueError, TypeError)):
         layout(torch.tensor(lengths, dtype=torch.int64))
-
-
-def test_the_drawing_shows_each_step_once_in_each_view():
-    lengths = [5, 3, 7, 2]
-    picture = draw(lengths, layout(torch.tensor(lengths)), step=2, chosen=(2, 2))
-    assert len(picture.parts) == 3
-    for part in picture.parts:
-        assert part.count("data-pick=") == 17
-        assert part.count('aria-pressed="true"') == 1
-        assert part.count("strong on") == 3, "A2, B2 and C2 are alive at step 2"
-    assert "batch_sizes [4, 4, 3, 2, 2, 1, 1], sorted_indices [2, 0, 1, 3]" in picture.alt
-    assert "Chosen: C2, data[8]" in picture.alt
-    assert picture.data.decode().count("<svg") == 4, "one to save holds the three"
-
-
-def panel():
-    return packed_explorer({"four": [5, 3, 7, 2], "alike": [6, 6]})
-
-
-def test_explorer_has_a_frame_for_each_step_and_order():
-    one = panel()
-    assert len(one.frames) == 14
-    one.values = one.values | {"step": 3, "order": "as given"}
-    key = "|".join(str(one.values[name]) for name in sorted(one.values))
-    assert one.frames[key] == [one.svg, one.words]
-
-
-def test_explorer_keeps_its_values_together():
-    one = panel()
-    one.values = one.values | {"pick": "C4"}
-    assert one.values["step"] == 4 and "data[13] is step 4 of sequence C" in one.words
-    one.values = one.values | {"C": 3}
-    assert one.values["batch"] == "your own" and one.values["pick"] == ""
-    assert one.values["step"] == 4 and "runs on 1 of 4 rows" in one.words
-    one.values = one.values | {"A": 0}
-    assert one.values["step"] == 2, "no further than the longest sequence goes"
-    assert "Already ended: D" in one.words and "runs on 2 of 3 rows" in one.words
-    one.values = one.values | {"batch": "alike"}
-    assert [one.values[letter] for letter in "ABCDEF"] == [6, 6, 0, 0, 0, 0]
-    assert next(c["max"] for c in one.controls if c["name"] == "step") == 5
-    one.values = one.values | {"A": 0, "B": 0}
-    assert one.values["A"] == 1, "a batch needs a sequence"
-
-
-@pytest.mark.parametrize("lengths", [[], [1] * 7, [0, 2], [11]])
-def test_explorer_refuses_presets_that_it_cannot_draw(lengths):
-    with pytest.raises(ValueError, match=r"presets\['bad'\] is .*: give 1 to 6 lengths of 1..10"):
-        packed_explorer({"bad": lengths})

@@ -2,7 +2,7 @@
 
 import socket
 
-import preflight
+import doctor
 import pytest
 import torch
 from hypothesis import given
@@ -75,7 +75,7 @@ def test_python_docs_are_the_texts_of_python():
 
 
 def test_python_docs_come_with_their_licence():
-    licence = (preflight.ROOT / "course_utils/python_docs_licence.txt").read_text()
+    licence = (doctor.ROOT / "course_utils/data/python_docs_licence.txt").read_text()
     assert "PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2" in licence
     assert "Python Software Foundation;\nAll Rights Reserved" in licence
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from course_utils.checks import check_lengths, check_mask, check_same_count, check_whole
-from course_utils.masks import lengths_to_keep_mask
+from course_utils.batches.checks import check_lengths, check_mask, check_same_count, check_whole
+from course_utils.batches.masks import lengths_to_keep_mask
 
 
 def checked_keep_mask(padded: Tensor, lengths: Tensor) -> Tensor:
@@ -18,13 +18,14 @@ def checked_keep_mask(padded: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         (B, T) bool on the device of `padded`, True = real.
     Raises:
-        TypeError: `lengths` is no tensor of integers.
+        TypeError: `lengths` is not a tensor of integers.
         ValueError: their number is not B, or a length is not in 1..T.
     """
     check_lengths(lengths, padded.shape[1])
     check_same_count(lengths, len(padded))
-    # `pad` leaves the lengths on the CPU, where `pack_padded_sequence` wants them.
-    return lengths_to_keep_mask(lengths, padded.shape[1]).to(padded.device)
+    # `pad` leaves the lengths on the CPU, where `pack_padded_sequence` wants them. They are checked
+    # there, and then copied, because the mask would be T times as large.
+    return lengths_to_keep_mask(lengths.to(padded.device), padded.shape[1], check=False)
 
 
 class AttentionPool(nn.Module):
@@ -39,7 +40,7 @@ class AttentionPool(nn.Module):
         self.score = nn.Linear(size, 1)
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Reduce time.
+        """Reduce the dimension of time.
 
         Args:
             values: (B, T, H); what the padding holds does not matter.
@@ -47,11 +48,11 @@ class AttentionPool(nn.Module):
         Returns:
             (B, H).
         Raises:
-            TypeError: `lengths` is no tensor of integers.
+            TypeError: `lengths` is not a tensor of integers.
             ValueError: their number is not B, or a length is not in 1..T.
         """
         keep = checked_keep_mask(values, lengths)[..., None]
-        # Before the score and the sum alike: a weight of 0 does not stop a NaN.
+        # Before both the score and the sum: a weight of 0 does not stop a NaN.
         values = values.masked_fill(~keep, 0)
         weights = self.score(values).masked_fill(~keep, -torch.inf).softmax(dim=1)
         return (weights * values).sum(dim=1)
@@ -85,21 +86,21 @@ def _check_options(**options: int) -> None:
 def conv_lengths(
     lengths: Tensor, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
-    """Say how many steps a convolution makes of each sequence, or a pooling that rounds down.
+    """Say how many steps a convolution, or a pooling that rounds down, leaves of each sequence.
 
     Source: the formula of `nn.Conv1d`,
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html
 
     Args:
         lengths: (B,) integers.
-        kernel_size, stride, padding, dilation: of the layer, in steps.
+        kernel_size, stride, padding, dilation: those of the layer, in steps.
     Returns:
         (B,) int64.
     Raises:
-        TypeError: `lengths` is no tensor of integers.
-        ValueError: `kernel_size`, `stride` or `dilation` is no whole number of at least 1, or
-            `padding` of at least 0; or a sequence is too short to give a single step, which in a
-            padded batch nothing else would tell.
+        TypeError: `lengths` is not a tensor of integers.
+        ValueError: `kernel_size`, `stride` or `dilation` is not a whole number of at least 1, or
+            `padding` is not one of at least 0; or a sequence is too short to give a single step,
+            which nothing else would report in a padded batch.
 
     >>> conv_lengths(torch.tensor([5, 6, 7]), kernel_size=3, stride=2).tolist()
     [2, 2, 3]
@@ -120,15 +121,15 @@ def conv_lengths(
 class MaskedConv1d(nn.Module):
     """A convolution over time of a padded batch that sees zeros where a sequence ends.
 
-    Alone, `nn.Conv1d` puts zeros beyond the end; here the padding is zero likewise, whatever the
-    layer before has written there.
+    For a sequence alone, `nn.Conv1d` puts zeros beyond its end; here the padding is set to zero,
+    too, whatever the layer before has written there.
 
     Args:
         in_channels, out_channels: features of a step, before and after.
-        kernel_size, stride, padding: as of `nn.Conv1d`, one number each.
+        kernel_size, stride, padding: as for `nn.Conv1d`, one number each.
     Raises:
-        ValueError: `kernel_size` or `stride` is no whole number of at least 1, or `padding` of at
-            least 0.
+        ValueError: `kernel_size` or `stride` is not a whole number of at least 1, or `padding` is
+            not one of at least 0.
     """
 
     def __init__(
@@ -151,10 +152,10 @@ class MaskedConv1d(nn.Module):
             padded: (B, T, in_channels); what the padding holds does not matter.
             lengths: (B,) integers, from 1 to T.
         Returns:
-            (B, T', out_channels), with numbers of no meaning at the padding, and the lengths (B,)
-            int64 in it.
+            (B, T', out_channels), with meaningless numbers at the padding, and its lengths (B,)
+            int64.
         Raises:
-            TypeError: `lengths` is no tensor of integers.
+            TypeError: `lengths` is not a tensor of integers.
             ValueError: their number is not B, a length is not in 1..T, or a sequence is too short.
         """
         keep = checked_keep_mask(padded, lengths)[..., None]
@@ -165,8 +166,8 @@ class MaskedConv1d(nn.Module):
 class MaskedBatchNorm1d(nn.Module):
     """Batch normalisation over real steps alone (chapter 05).
 
-    Its sequences still influence each other in training: that is what batch normalisation does.
-    Their padding does not.
+    In training, its sequences still influence each other, because that is what batch normalisation
+    does. Their padding has no influence.
 
     Args:
         num_features: D, the features of a step.

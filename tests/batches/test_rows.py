@@ -1,6 +1,7 @@
 """Packers lose no sequence and fill no row too far; what fills the rows keeps sequences apart."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -8,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from course_utils.data import wikipedia_length_counts
-from course_utils.exercises import chapter_07
-from course_utils.rows import (
+from course_utils.batches.rows import (
     best_fit_decreasing,
     document_mask,
     fill_rows,
@@ -19,6 +18,9 @@ from course_utils.rows import (
     next_step_targets,
     pack_histogram,
 )
+from course_utils.data import wikipedia_length_counts
+from course_utils.exercises import chapter_07
+from tests.batches import simple_packers
 from tests.ragged import (
     bad_sequences,
     calm,  # noqa: F401
@@ -48,30 +50,6 @@ def spaces(rows, lengths, capacity):
     return sorted(capacity - sum(lengths[index] for index in row) for row in rows)
 
 
-def slow_first_fit(lengths, capacity):
-    rows = []
-    for index, length in enumerate(lengths):
-        for row in rows:
-            if sum(lengths[i] for i in row) + length <= capacity:
-                row.append(index)
-                break
-        else:
-            rows.append([index])
-    return rows
-
-
-def slow_best_fit_decreasing(lengths, capacity):
-    rows = []
-    for _, index in sorted((-length, index) for index, length in enumerate(lengths)):
-        used = [sum(lengths[i] for i in row) for row in rows]
-        fits = [row for row, steps in enumerate(used) if steps + lengths[index] <= capacity]
-        if fits:
-            rows[max(fits, key=lambda row: (used[row], -row))].append(index)
-        else:
-            rows.append([index])
-    return rows
-
-
 @pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
 @few
 @given(many, capacities)
@@ -85,11 +63,51 @@ def test_each_sequence_once_and_no_row_too_long(pack, lengths, capacity):
 
 @few
 @given(many, capacities)
-def test_first_fit_and_best_fit_are_what_their_names_say(lengths, capacity):
-    assert first_fit(lengths, capacity) == slow_first_fit(lengths, capacity)
-    found = best_fit_decreasing(lengths, capacity)
-    assert found == slow_best_fit_decreasing(lengths, capacity)
+def test_packers_give_the_rows_of_those_written_simply(lengths, capacity):
+    assert first_fit(lengths, capacity) == simple_packers.first_fit(lengths, capacity)
+    found = best_fit_decreasing(torch.tensor(lengths), capacity)
+    assert found == simple_packers.best_fit_decreasing(lengths, capacity)
     assert found == chapter_07.best_fit(torch.tensor(lengths), capacity)
+    found = histogram_packing(lengths, capacity)
+    assert found == simple_packers.histogram_packing(lengths, capacity)
+
+
+@few
+@given(many, capacities, st.none() | st.integers(1, 6))
+def test_a_plan_is_that_of_the_packer_written_simply(lengths, capacity, most):
+    counts = torch.bincount(torch.tensor(lengths))
+    simple = simple_packers.pack_histogram(counts.tolist(), capacity, most)
+    assert pack_histogram(counts, capacity, most) == simple
+
+
+def heavy_tail(count, capacity, seed=0):
+    """Lengths of which most are short, and a few as long as a row."""
+    uniform = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (20 * (1 - uniform) ** -1.2).long().clamp(1, capacity)
+
+
+@pytest.mark.parametrize("capacity", [700, 8192, 131_072])
+def test_packers_give_the_rows_of_those_written_simply_on_a_heavy_tail(capacity):
+    lengths = heavy_tail(1500, capacity)
+    simple = simple_packers.first_fit(lengths.tolist(), capacity)
+    assert first_fit(lengths, capacity) == simple
+    simple = simple_packers.best_fit_decreasing(lengths.tolist(), capacity)
+    assert best_fit_decreasing(lengths, capacity) == simple
+    simple = simple_packers.histogram_packing(lengths.tolist(), capacity)
+    assert histogram_packing(lengths, capacity) == simple
+
+
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
+@pytest.mark.parametrize("capacity", [2048, 131_072])
+def test_time_grows_with_the_sequences_and_not_with_their_square(pack, capacity):
+    def seconds(count):
+        lengths = heavy_tail(count, capacity)
+        start = time.process_time()
+        pack(lengths, capacity)
+        return time.process_time() - start
+
+    few_of_them = min(seconds(5_000) for _ in range(3))
+    assert seconds(80_000) < 80 * few_of_them  # 16 times as many; their square is 256 times
 
 
 @few
@@ -203,7 +221,7 @@ def test_filled_rows_give_each_sequence_back(pack, sequences):
     for row, inside in enumerate(rows):  # one after the other, and padding last
         ids = [index for index in inside for _ in sequences[index]]
         assert document_id[row].tolist() == ids + [-1] * (20 - len(ids))
-    assert torch.equal(positions, chapter_07.positions_anew(document_id))
+    assert torch.equal(positions, chapter_07.restarted_positions(document_id))
     assert not content[document_id < 0].any() and not positions[document_id < 0].any()
 
 
@@ -320,3 +338,12 @@ def test_attention_with_a_document_mask_is_that_of_each_sequence_alone(causal, l
     for index, one in enumerate(sequences):
         alone = attend(one[None], is_causal=causal)[0]
         torch.testing.assert_close(found[filled.document_id == index], alone, rtol=0, atol=1e-12)
+
+
+def test_sequences_keep_their_numbers_where_others_are_left_out():
+    sequences = [torch.tensor([7, 7]), torch.tensor([8]), torch.tensor([9, 9, 9])]
+    found = fill_rows(sequences, [[2], [0]], capacity=4)
+    assert found.document_id.tolist() == [[2, 2, 2, -1], [0, 0, -1, -1]]
+    for index in (0, 2):
+        assert found.content[found.document_id == index].tolist() == sequences[index].tolist()
+    assert not (found.document_id == 1).any()

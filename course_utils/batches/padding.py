@@ -1,4 +1,4 @@
-"""From a list of ragged sequences to one padded batch, and what that costs."""
+"""From a list of ragged sequences to one padded batch, and what the padding costs."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from course_utils.checks import check_lengths, check_whole
+from course_utils.batches.checks import check_lengths, check_whole
 
 
 def check_sequences(sequences: Sequence[Tensor]) -> None:
-    """Refuse sequences that cannot stand in one batch.
+    """Refuse sequences that cannot be in one batch.
 
     Args:
         sequences: tensors of shapes (T_i, ...), alike in all but their first dimension.
     Raises:
-        TypeError: they are no list, one of them is no tensor, or their dtypes differ.
+        TypeError: they are not a list, one of them is not a tensor, or their dtypes differ.
         ValueError: there are none, one has no step, or their feature sizes or devices differ.
     """
     if not isinstance(sequences, Sequence):
-        mend = "use list(sequences)"
+        fix = "use list(sequences)"
         if isinstance(sequences, Tensor):
-            mend += ", or [sequence] for one sequence alone"
+            fix += ", or [sequence] for one sequence alone"
         raise TypeError(
-            "sequences must be a list of tensors, one a sequence, not one "
-            f"{type(sequences).__name__}: {mend}."
+            "sequences must be a list of tensors, one per sequence, not one "
+            f"{type(sequences).__name__}: {fix}."
         )
     if len(sequences) == 0:
         raise ValueError("sequences is empty: a batch needs at least one sequence.")
@@ -40,7 +40,7 @@ def check_sequences(sequences: Sequence[Tensor]) -> None:
             )
         if sequence.ndim == 0 or len(sequence) == 0:
             raise ValueError(
-                f"sequences[{index}] has shape {tuple(sequence.shape)}, so no step at all: "
+                f"sequences[{index}] has shape {tuple(sequence.shape)}, so it has no step: "
                 "drop it from the batch."
             )
         if sequence.shape[1:] != sequences[0].shape[1:]:
@@ -73,9 +73,9 @@ def check_padding_value(value: float, dtype: torch.dtype, name: str = "padding_v
     rounds = dtype.is_floating_point or dtype.is_complex
     try:
         found = torch.full((), value, dtype=dtype).item()
-        # Here torch makes inf of what is too large, and raises an error where it pads.
+        # Here torch turns what is too large into inf, but where it pads, it raises an error.
         held = found == value or (rounds and cmath.isfinite(found) == cmath.isfinite(value))
-    except (RuntimeError, OverflowError, TypeError):  # too large, or no number
+    except (RuntimeError, OverflowError, TypeError):  # too large, or not a number
         held = False
     if not held:
         what = "a number that it can hold" if rounds else "an id"
@@ -87,8 +87,8 @@ def pad(
 ) -> tuple[Tensor, Tensor]:
     """Pad sequences to one length, and keep the lengths.
 
-    `torch.nn.utils.rnn.pad_sequence` does the padding; this adds the lengths, which it throws
-    away, and the right to pad further than the longest sequence.
+    `torch.nn.utils.rnn.pad_sequence` does the padding; this function adds the lengths, which torch
+    throws away, and the option to pad further than the longest sequence.
 
     Args:
         sequences: B tensors of shapes (T_i, ...), T_i at least 1.
@@ -98,10 +98,10 @@ def pad(
         padded: (B, T, ...), batch first, in the dtype of the sequences.
         lengths: (B,) int64 on the CPU, where `pack_padded_sequence` wants them.
     Raises:
-        TypeError: `sequences` holds something else than tensors of one dtype.
+        TypeError: `sequences` holds anything but tensors of one dtype.
         ValueError: it is empty, a sequence has no step, feature sizes differ, their dtype
-            cannot hold `padding_value`, or `total_length` is no whole number or shorter than the
-            longest sequence.
+            cannot hold `padding_value`, or `total_length` is not a whole number, or is shorter than
+            the longest sequence.
 
     >>> padded, lengths = pad([torch.tensor([1, 2]), torch.tensor([3])])
     >>> padded.tolist(), lengths.tolist()
@@ -127,14 +127,14 @@ def pad(
 
 
 def collate(samples: Sequence[tuple[Tensor, Tensor | int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Make one padded batch of a DataLoader's samples; give it as `collate_fn`.
+    """Make one padded batch from a DataLoader's samples; pass it as `collate_fn`.
 
     Args:
         samples: pairs (sequence, label), the sequence of shape (T_i, ...), the label an integer.
     Returns:
         padded (B, T, ...), lengths (B,) int64, labels (B,) int64.
     Raises:
-        TypeError: a sample is no such pair; or as `pad`.
+        TypeError: a sample is not such a pair; or as `pad`.
         ValueError: as `pad`.
 
     >>> _, lengths, labels = collate([(torch.zeros(2, 3), 4), (torch.zeros(1, 3), 5)])
@@ -149,7 +149,7 @@ def collate(samples: Sequence[tuple[Tensor, Tensor | int]]) -> tuple[Tensor, Ten
                 "(sequence, label): use list(zip(sequences, labels)) as the data set."
             )
         try:
-            labels.append(operator.index(sample[1]))  # not int(): that makes 0 of 0.7
+            labels.append(operator.index(sample[1]))  # not int(): that turns 0.7 into 0
         except TypeError:
             raise TypeError(
                 f"samples[{index}] has the label {sample[1]}, but it must be one integer: "
@@ -160,14 +160,15 @@ def collate(samples: Sequence[tuple[Tensor, Tensor | int]]) -> tuple[Tensor, Ten
 
 
 def fill(lengths: Tensor, max_length: int | None = None) -> float:
-    """Say which share of a padded batch is real.
+    """Say what share of a padded batch is real.
 
     Args:
         lengths: (B,) integers, at least 1.
         max_length: T in steps; the longest length where None.
     Returns:
-        real steps / (B * T), above 0 and at most 1. What is missing to 1 is the padding
-        fraction; 1 / fill bounds the speed-up that removing the padding can bring.
+        real steps / (B * T), above 0 and at most 1; the rest is the share of padding. Where work
+        is linear in the steps, 1 / fill is the most that removing the padding can save; attention
+        is quadratic, and can save more.
     Raises:
         TypeError, ValueError: `lengths` cannot describe a batch of T steps.
 
