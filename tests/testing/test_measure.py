@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils.masks import last_real_step
-from course_utils.measure import (
+from course_utils.batches.masks import last_real_step
+from course_utils.models import PackedLSTM, PaddedLSTM
+from course_utils.testing.measure import (
     Ratio,
     activation_bytes,
     fast_path,
@@ -22,8 +23,8 @@ from course_utils.measure import (
     operations,
     paired_ratio,
     score,
+    speed_in_words,
 )
-from course_utils.models import PackedLSTM, PaddedLSTM
 from tests.ragged import (
     bad_sequences,
     calm,  # noqa: F401
@@ -211,7 +212,7 @@ def no_stopwatch(monkeypatch):
             a(), b()
         return Ratio(2.0, 2.0, 2.0)
 
-    monkeypatch.setattr("course_utils.measure.paired_ratio", ratio)
+    monkeypatch.setattr("course_utils.testing.measure.paired_ratio", ratio)
 
 
 def test_score_says_what_is_correct_and_how_full(no_stopwatch):
@@ -228,7 +229,8 @@ def test_score_says_what_is_correct_and_how_full(no_stopwatch):
     assert [row.method for row in rows] == ["wrong", "right", "packed"]
     assert [row.correct for row in rows] == [False, True, True]
     assert [row.fill for row in rows] == [15 / 21, 15 / 21, 1]
-    assert {(row.accuracy, row.time_ratio) for row in rows} == {(0.5, 2.0)}
+    assert {row.accuracy for row in rows} == {0.5}
+    assert [row.time_ratio for row in rows] == [1, 2, 2]  # the baseline's is 1 by definition
     assert all(row.activation_mib > 0 for row in rows)
 
 
@@ -278,3 +280,45 @@ def test_score_leaves_models_and_random_state_alone(no_stopwatch):
 def test_score_refuses(sequences, error, words):
     model = PackedLSTM(4, 8, 3)
     refuses(error, words, score, "any", model, sequences, baseline=model, accuracy=0)
+
+
+@pytest.mark.parametrize(
+    "ratio, words",
+    [
+        (3.14, "is 3.1 times as fast"),
+        (1.11, "is 1.1 times as fast"),
+        (1.09, "takes about as long"),
+        (0.92, "takes about as long"),
+        (0.9, "takes 1.1 times as long"),
+        (0.1, "takes 10.0 times as long"),
+    ],
+)
+def test_speed_in_words(ratio, words):
+    assert speed_in_words(ratio) == words
+
+
+@pytest.mark.parametrize("ratio", [0, -1, float("nan")])
+def test_speed_in_words_refuses_what_is_no_ratio(ratio):
+    with pytest.raises(ValueError, match=f"ratio is {ratio}"):
+        speed_in_words(ratio)
+
+
+def test_padded_to_packed_says_that_packing_keeps_fewer_bytes_where_there_is_padding():
+    from course_utils.testing.measure import padded_to_packed
+
+    sizes = {"input_size": 3, "hidden_size": 4}
+    ratios = padded_to_packed(torch.nn.GRU, torch.tensor([8, 1, 1, 1]), **sizes)
+    assert ratios["kept bytes"] == pytest.approx(32 / 11, rel=0.25)
+    assert ratios["training"] > 0 and ratios["inference"] > 0
+
+
+def test_operations_of_forward_counts_both_ways_and_draws_nothing():
+    from course_utils.testing.measure import operations_of_forward
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    sizes = {"input_size": 3, "hidden_size": 4}
+    padded, packed = operations_of_forward(torch.nn.GRU, torch.tensor([6, 2]), **sizes)
+    assert (padded["way"], packed["way"]) == ("padded", "packed")
+    assert padded["steps"] == 6 and packed["operations"] > 6 and not packed["fused"]
+    assert torch.equal(torch.get_rng_state(), before)

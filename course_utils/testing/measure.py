@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from course_utils.batching import fill, pad
-from course_utils.oracle import together_equals_alone
+from course_utils.batches.padding import fill, pad
+from course_utils.testing import together_equals_alone
 
 
 class Ratio(NamedTuple):
@@ -36,7 +36,7 @@ class Ratio(NamedTuple):
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread within the block: small models are faster so, and timings calmer."""
+    """Let torch use one thread in the block: small models run faster, and timings vary less."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -56,6 +56,24 @@ def fast_path(on: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+def speed_in_words(ratio: float) -> str:
+    """Say what a ratio of times means, for a sentence that begins with what is timed.
+
+    Args:
+        ratio: time of the other / time of this one; above 1 where this one is faster.
+    Returns:
+        "is 2.0 times as fast", "takes 3.1 times as long", or "takes about as long", within a tenth.
+
+    >>> speed_in_words(2), speed_in_words(0.25), speed_in_words(1.05)
+    ('is 2.0 times as fast', 'takes 4.0 times as long', 'takes about as long')
+    """
+    if not ratio > 0:
+        raise ValueError(f"ratio is {ratio}: give a number above 0, one time divided by another.")
+    if 1 / 1.1 < ratio < 1.1:
+        return "takes about as long"
+    return f"is {ratio:.1f} times as fast" if ratio > 1 else f"takes {1 / ratio:.1f} times as long"
+
+
 def paired_ratio(
     a: Callable[[], object],
     b: Callable[[], object],
@@ -65,13 +83,13 @@ def paired_ratio(
 ) -> Ratio:
     """Time a against b, in turns, and return time(a) / time(b): above 1 where b is faster.
 
-    Processor time on one thread, A B A B: what else the machine does disturbs both alike, and
-    the median drops the worst disturbance.
+    It measures processor time on one thread, in the order A B A B, so that whatever else the
+    machine does disturbs both alike; the median drops the worst disturbance.
 
     Args:
         a, b: functions without arguments.
         pairs: how often each is timed, after one run to warm up.
-        min_seconds: each timing repeats its function for at least so long.
+        min_seconds: each timing repeats its function for at least this long.
     Returns:
         Ratio: median, smallest and largest of the paired ratios; no unit.
     Raises:
@@ -103,20 +121,20 @@ def paired_ratio(
 def activation_bytes(forward: Callable[[], object], *, exclude: Iterable[Tensor] = ()) -> int:
     """Count the bytes that autograd keeps for the backward pass.
 
-    Tensors that share memory are counted once. Bytes are deterministic where seconds are not.
+    Tensors that share memory are counted once. Unlike seconds, bytes are deterministic.
 
     Args:
         forward: runs the forward pass and returns its result, with gradients on.
-        exclude: tensors not to count, such as `model.parameters()`: they are there anyway.
+        exclude: tensors not to count, such as `model.parameters()`, which exist anyway.
     Returns:
         bytes.
     """
     storages: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        # Detached: an operation that keeps its own result would else keep itself alive for ever.
+        # Detached, or an operation that keeps its own result would keep itself alive for ever.
         tensor = tensor.detach()
-        # The storage itself is held, not only its address: a freed address could come again.
+        # The storage itself is held, not only its address, because a freed address could be reused.
         storages[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
@@ -136,7 +154,7 @@ def operations(function: Callable[[], object]) -> Counter[str]:
     A fused operation counts as one, whatever it does inside.
 
     Args:
-        function: runs what is to be counted.
+        function: runs the operations to count.
     Returns:
         name -> how often.
     """
@@ -156,7 +174,7 @@ def lstm_flops(steps: int, input_size: int, hidden_size: int, directions: int = 
     """Count the floating-point operations of one LSTM layer's matrix products, forward.
 
     Each step multiplies its input and its state into four gates; a multiply-add counts as two.
-    Counted by formula: PyTorch's own counter reports 0 for an LSTM on a CPU.
+    A formula counts them, because PyTorch's own counter reports 0 for an LSTM on a CPU.
 
     Args:
         steps: all time steps run, padding included: B * T for a padded batch.
@@ -172,7 +190,7 @@ def lstm_flops(steps: int, input_size: int, hidden_size: int, directions: int = 
     return directions * steps * 2 * 4 * hidden_size * (input_size + hidden_size)
 
 
-class Row(NamedTuple):
+class Score(NamedTuple):
     """One method's line on the course's scoreboard.
 
     Attributes:
@@ -181,7 +199,7 @@ class Row(NamedTuple):
         fill: real steps / steps run.
         time_ratio: time of a training step of the baseline / of this method; above 1 is faster.
         activation_mib: MiB that autograd keeps for one training step.
-        accuracy: on the test set, 0 to 1.
+        accuracy: on the test set, 0 to 1; NaN if it was not measured.
     """
 
     method: str
@@ -192,7 +210,7 @@ class Row(NamedTuple):
     accuracy: float
 
 
-# How often it runs depends on the machine; the random numbers that the caller draws next must not.
+# How often it runs depends on the machine, but the caller's next random numbers must not.
 @torch.random.fork_rng(devices=[])
 def score(
     method: str,
@@ -200,9 +218,9 @@ def score(
     sequences: Sequence[Tensor],
     *,
     baseline: nn.Module,
-    accuracy: float,
+    accuracy: float = float("nan"),
     runs_padding: bool = True,
-) -> Row:
+) -> Score:
     """Measure one method on one batch, for the scoreboard.
 
     Args:
@@ -210,27 +228,108 @@ def score(
         model: called as `model(padded, lengths)`.
         sequences: B tensors of shapes (T_i, ...), the batch.
         baseline: the model whose time is 1.
-        accuracy: of this model on the test set, 0 to 1.
-        runs_padding: whether the method spends steps on padding; its fill is 1 where not.
+        accuracy: of this model on the test set, 0 to 1; NaN if it was not measured.
+        runs_padding: whether the method spends steps on padding; if not, its fill is 1.
     Returns:
-        Row. Both models are left as they were: copies of them run.
+        Score. Both models are left as they were, because copies of them run.
     Raises:
-        TypeError, ValueError: `sequences` cannot stand in one batch.
+        TypeError, ValueError: `sequences` cannot be in one batch.
     """
     padded, lengths = pad(sequences)
+    itself = model is baseline  # its ratio is 1 by definition, and not what a clock says
     model, baseline = copy.deepcopy((model, baseline))
 
-    def step(one: nn.Module) -> Callable[[], None]:
-        return lambda: one(padded, lengths).square().mean().backward()
+    def step(timed: nn.Module) -> Callable[[], None]:
+        return lambda: timed(padded, lengths).square().mean().backward()
 
-    return Row(
+    return Score(
         method=method,
         correct=bool(together_equals_alone(model, sequences, extra_padding=20)),
         fill=fill(lengths) if runs_padding else 1.0,
-        time_ratio=paired_ratio(step(baseline), step(model)).median,
+        time_ratio=1.0 if itself else paired_ratio(step(baseline), step(model)).median,
         activation_mib=activation_bytes(
             lambda: model(padded, lengths), exclude=[padded, *model.parameters()]
         )
         / 2**20,
         accuracy=accuracy,
     )
+
+
+def _padded_and_packed(
+    cell: type[nn.RNNBase], lengths: Tensor, input_size: int, hidden_size: int
+) -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = cell(input_size, hidden_size, batch_first=True)
+    padded, lengths = pad([torch.randn(n, input_size) for n in lengths.tolist()])
+    return model, padded, lengths
+
+
+def _pack(padded: Tensor, lengths: Tensor) -> nn.utils.rnn.PackedSequence:
+    return nn.utils.rnn.pack_padded_sequence(
+        padded, lengths, batch_first=True, enforce_sorted=False
+    )
+
+
+@torch.random.fork_rng(devices=[])
+def padded_to_packed(
+    cell: type[nn.RNNBase], lengths: Tensor, *, input_size: int, hidden_size: int
+) -> dict[str, float]:
+    """Measure a recurrent layer on a padded batch against the same layer on a packed one.
+
+    Args:
+        cell: `nn.LSTM`, `nn.GRU` or `nn.RNN`.
+        lengths: (B,) int64, steps of the sequences; their content is random.
+        input_size, hidden_size: features of a step, and of the state.
+    Returns:
+        "training" (forward and backward), "inference" and "kept bytes", each as padded / packed:
+        above 1 where packing needs less. The packed time includes the packing.
+    """
+    model, padded, lengths = _padded_and_packed(cell, lengths, input_size, hidden_size)
+    forwards = (lambda: model(padded)[0], lambda: model(_pack(padded, lengths))[0].data)
+    backwards = [lambda forward=forward: forward().sum().backward() for forward in forwards]
+    with torch.no_grad():
+        inference = paired_ratio(*forwards, pairs=5).median
+    exclude = [padded, *model.parameters()]
+    kept = [activation_bytes(forward, exclude=exclude) for forward in forwards]
+    return {
+        "training": paired_ratio(*backwards, pairs=5).median,
+        "inference": inference,
+        "kept bytes": kept[0] / kept[1],
+    }
+
+
+@torch.random.fork_rng(devices=[])
+def operations_of_forward(
+    cell: type[nn.RNNBase], lengths: Tensor, *, input_size: int, hidden_size: int
+) -> list[dict[str, object]]:
+    """Count the operations of a recurrent layer's forward pass, padded and packed.
+
+    Args:
+        cell, lengths, input_size, hidden_size: as for `padded_to_packed`.
+    Returns:
+        two rows, "padded" and "packed" under "way": "steps", T; "operations", how many torch
+        carries out; "fused", whether one of them runs all steps.
+    """
+    model, padded, lengths = _padded_and_packed(cell, lengths, input_size, hidden_size)
+    model.requires_grad_(False)
+    rows = []
+    for way, batch in {"padded": padded, "packed": _pack(padded, lengths)}.items():
+        seen = operations(lambda batch=batch: model(batch))
+        fused = any("rnn_layer" in operation for operation in seen)
+        row = {"steps": padded.shape[1], "way": way, "operations": sum(seen.values())}
+        rows.append(row | {"fused": fused})
+    return rows
+
+
+def seconds_taken(function: Callable, *arguments: object) -> tuple[object, float]:
+    """Call a function, and measure the processor time that it takes.
+
+    Args:
+        function: called once with the arguments.
+        *arguments: of the call.
+    Returns:
+        what it returned, and the seconds.
+    """
+    start = time.process_time()
+    result = function(*arguments)
+    return result, time.process_time() - start
