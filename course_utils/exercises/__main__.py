@@ -1,13 +1,19 @@
 """Audit and list every exercise: ``python -m course_utils.exercises``, exit 1 on any failure.
 
-First one line an exercise: the solution must be accepted, the stub called not attempted, and each
-misconception told by its own name. Then the same exercises for whoever teaches them: minutes,
+First comes one line per exercise: the solution must be accepted, the stub called not attempted, and
+each misconception recognised by its own name. Then come the same exercises for teachers: minutes,
 task, and each misconception with what to say. ``python -m course_utils.exercises 03 04.1`` takes
-only those whose numbers begin so, and ``--audit`` leaves out the list.
+only those whose numbers begin so, and ``--audit`` leaves out the list. How many wrong answers are
+named or explained is counted by ``python -m tests.exercises.mutations``, which takes minutes.
+
+``python -m course_utils.exercises --room FOLDER`` shows instead, live, how many learners have tried
+and solved each exercise, and which misconceptions they met. Their sessions write that to the
+folder if they were started with COURSE_ROOM=FOLDER; they write no names and no answers.
 """
 
 from __future__ import annotations
 
+import pathlib
 import sys
 import textwrap
 import warnings
@@ -15,6 +21,7 @@ from collections.abc import Iterable
 
 from course_utils.exercises import EXERCISES
 from course_utils.exercises.engine import Exercise, _run, judge
+from course_utils.exercises.records import show_room
 
 
 def _stub(*arguments): ...
@@ -39,23 +46,24 @@ def faults(one: Exercise) -> list[str]:
     if len(one.misconceptions) < 3:
         found.append("fewer than three misconceptions")
     for misconception in one.misconceptions:
-        for number, wrong in enumerate((misconception.wrong, *misconception.also)):
+        for number, wrong in enumerate(misconception.forms):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a wrong answer may well make torch warn
                 told = judge(one, wrong)
-            if told.name != misconception.name:
+            # A twin may be another mistake too: either name is right.
+            if told.name != misconception.name and not (told.name and wrong in misconception.twins):
                 which = f"{misconception.name!r}" + (f", variant {number}," if number else "")
                 found.append(f"{which} is told as {told.name or told.kind!r}")
     return found
 
 
 def for_teachers(one: Exercise) -> str:
-    """Describe an exercise for whoever teaches it.
+    """Describe an exercise for its teacher.
 
     Args:
         one: the exercise.
     Returns:
-        title, minutes and task, then a paragraph a misconception: its name, and what the check
+        title, minutes and task, then one paragraph per misconception: its name, and what the check
         says of the smallest case in which the wrong answer fails.
     """
 
@@ -82,8 +90,12 @@ def main(exercises: Iterable[Exercise] = EXERCISES.values(), listing: bool = Tru
         print(
             f"{one.id}  {'FAIL' if wrong else 'ok'}  {one.title} ({told})", *wrong, sep="\n      "
         )
+    if not listing:
+        print(
+            "\nHow many wrong answers are named or explained: python -m tests.exercises.mutations"
+        )
     if listing:
-        print("\nFor whoever teaches them: minutes, task, and what to say to each wrong answer.")
+        print("\nFor teachers: minutes, task, and what to say to each wrong answer.")
         for one in exercises:
             print(f"\n{for_teachers(one)}")
     return int(failed)
@@ -93,7 +105,7 @@ def chosen(beginnings: Iterable[str]) -> list[Exercise]:
     """Find the exercises whose numbers begin so, in the chapters' order; all where none is given.
 
     Args:
-        beginnings: of numbers, such as "03" or "04.1".
+        beginnings: the beginnings of numbers, such as "03" or "04.1".
     Returns:
         exercises, at least one.
     Raises:
@@ -107,5 +119,11 @@ def chosen(beginnings: Iterable[str]) -> list[Exercise]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--room"]:
+        if len(sys.argv) != 3:
+            sys.exit(
+                "--room needs the folder to watch: python -m course_utils.exercises --room FOLDER"
+            )
+        sys.exit(show_room(pathlib.Path(sys.argv[2]), EXERCISES))
     asked = [one for one in sys.argv[1:] if one != "--audit"]
     sys.exit(main(chosen(asked), listing="--audit" not in sys.argv))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from course_utils.exercises.engine import Exercise, Misconception
+from course_utils.exercises.engine import Exercise, edited, slip
 
 
 def _pack_cases():
@@ -20,6 +20,7 @@ def _pack_cases():
             ([5, 3, 6, 2, 2, 4, 4, 1, 1], 8),
             ([2, 4, 8, 4, 7, 3, 5, 10, 3, 9, 5, 9], 14),
             ([3, 2, 7, 5, 1, 2, 10, 3, 8, 1, 7, 6], 14),
+            ([5], 5),
             # Of so many equal ones, a sort that is not stable mixes up some.
             ([3, 1, 2] * 8, 6),
         ]
@@ -42,83 +43,94 @@ def best_fit(lengths, capacity):
     return rows
 
 
-def _packer(order=None, choose=min, fits=lambda space, length: space >= length):
-    """Make an answer that takes the sequences in another order, or chooses another row."""
+_LONGEST_FIRST = "lengths.argsort(descending=True, stable=True)"
+_BEST = "min(fits, key=lambda row: free[row])"
+_LAST_GIVEN = {_LONGEST_FIRST: "lengths.argsort(stable=True).flip(0)"}
+_IN_ORDER = {f"{_LONGEST_FIRST}.tolist()": "range(len(lengths))"}
+_TAKEN = "        free[row] -= length\n"
 
-    def answer(lengths, capacity):
-        rows, free = [], []
-        every = range(len(lengths)) if order is None else order(lengths).tolist()
-        for index in every:
-            length = int(lengths[index])
-            good = [row for row in range(len(rows)) if fits(free[row], length)]
-            row = choose(good, key=lambda row: free[row]) if good else len(rows)
-            if not good:
-                rows.append([])
-                free.append(capacity)
-            rows[row].append(index)
-            free[row] -= length
-        return rows
-
-    return answer
-
-
-def _longest_first(lengths):
-    return lengths.argsort(descending=True, stable=True)
-
-
-def _first(rows, key):
-    return rows[0]
-
-
-def _next_fit(lengths, capacity):
-    rows, free = [], 0
-    for index in _longest_first(lengths).tolist():
-        if int(lengths[index]) > free:
-            rows.append([])
-            free = capacity
-        rows[-1].append(index)
-        free -= int(lengths[index])
-    return rows
-
-
-def _places_for_numbers(lengths, capacity):
-    return best_fit(lengths.sort(descending=True, stable=True).values, capacity)
-
-
-def _lengths_returned(lengths, capacity):
-    return [lengths[row].tolist() for row in best_fit(lengths, capacity)]
-
-
-def _room_not_taken(lengths, capacity):
-    rows, free = [], []
-    for index in _longest_first(lengths).tolist():
-        length = int(lengths[index])
-        fits = [row for row in range(len(rows)) if free[row] >= length]
-        if fits:
-            rows[min(fits, key=lambda row: free[row])].append(index)
-        else:
-            rows.append([index])
-            free.append(capacity)
-    return rows
-
-
-def _room_of_the_first_not_taken(lengths, capacity):
-    rows, free = [], []
-    for index in _longest_first(lengths).tolist():
-        length = int(lengths[index])
-        fits = [row for row in range(len(rows)) if free[row] >= length]
-        if fits:
-            row = min(fits, key=lambda row: free[row])
-            rows[row].append(index)
-            free[row] -= length
-        else:
-            rows.append([index])
-            free.append(capacity)
-    return rows
-
-
-def _never_a_second(lengths, capacity):
-    return [[index] for index in _longest_first(lengths).tolist()]
+BEST_FIT = Exercise(
+    id="07.1",
+    title="Best fit, the longest first",
+    minutes=10,
+    notice="""
+        The long sequences come first, while there is room; the short ones then fill the gaps.""",
+    task="""
+        Pack sequences of `lengths` (N,) into rows of `capacity` steps. Take the longest first (of
+        equal ones, the first given). Of the rows in which it fits, choose the one with the *least*
+        room left (of equal ones, the one opened first); if it fits in none, open a new one. No
+        sequence is longer than a row. Return the rows in the order in which they were opened, each
+        a list of sequence indices in the order in which they were put in.""",
+    hints=(
+        """Keep two lists: what is in each row, and how much room it has left.
+        `lengths.argsort(descending=True, stable=True)` gives the order.""",
+        """`fits = [row for row in range(len(rows)) if free[row] >= length]`, and then
+        `min(fits, key=lambda row: free[row])`, if there is any.""",
+    ),
+    solution=best_fit,
+    cases=_pack_cases,
+    misconceptions=(
+        slip("the first row that fits", {_BEST: "fits[0]"}).teach("""
+            You took the first row with room. That is first-fit. Best fit takes the row with the
+            least room left, which is then nearly full."""),
+        slip("the row with the most room", {"min(": "max("}).teach("""
+            You took the row with the *most* room. That spreads the gaps over all rows; fill the
+            fullest row in which the sequence still fits."""),
+        slip("in the order given", _IN_ORDER).teach("""
+            You took the sequences in the order given. Take the long ones first, so that the short
+            ones fill the gaps that they leave."""),
+        slip(
+            "in the order given, not best",
+            _IN_ORDER | {_BEST: "fits[0]"},
+            _IN_ORDER | {"min": "max"},
+        ).teach("""
+            You took the sequences in the order given, and did not choose the fullest row in which
+            they fit. Take the longest first, and put each where the least room is left."""),
+        slip("of equal rows, the last", {_BEST: _BEST.replace("fits", "fits[::-1]")}).teach("""
+            Of rows with equally little room left you took the one opened last. It wastes no more
+            room, but the task asks for the one opened first. In a loop, compare with `<`, not
+            `<=`."""),
+        slip(
+            "of equal rows and lengths, the last",
+            _LAST_GIVEN | {_BEST: _BEST.replace("fits", "fits[::-1]")},
+        ).teach("""
+            Of equally long sequences you took the one given last, and of rows with equally little
+            room left the one opened last. It wastes no more room, but the task asks for the first
+            of equal ones both times."""),
+        slip("of equal lengths, the last", _LAST_GIVEN).teach("""
+            Of equally long sequences you took the one given last. It wastes no more room, but the
+            task asks for the one given first: an order that is turned round at the end turns
+            equal ones round too. Use `descending=True, stable=True`."""),
+        slip("the shortest first", {"descending=True, ": ""}).teach("""
+            You began with the shortest, so nothing small is left to fill the gaps beside the long
+            ones. Use `descending=True`."""),
+        slip("only the last row", {"range(len(rows))": "range(len(rows))[-1:]"}).teach("""
+            You looked at the last row only. An earlier one may still have room."""),
+        slip("never quite full", {">= length": "> length"}).teach("""
+            A sequence exactly as long as the room that is left does fit: `>=`."""),
+        slip(
+            "too full",
+            {_TAKEN: ""},
+            {_TAKEN + "    return": "    return", _BEST: f"{_BEST}\n    {_TAKEN.rstrip()}"},
+        ).teach("""
+            A row holds more than `capacity`. Subtract the length of each sequence from the room of
+            its row, also when you open the row."""),
+        slip("one sequence a row", {"if fits": "if False"}).teach("""
+            Each sequence has a row of its own: that is padding. Look for a row with room before you
+            open one."""),
+        slip(
+            "positions in place of indices",
+            lambda lengths, capacity: best_fit(
+                lengths.sort(descending=True, stable=True).values, capacity
+            ),
+        ).teach("""
+            Those are positions in the *sorted* order. Return the indices of the sequences as they
+            were given, or the caller cannot tell which sequences are meant."""),
+        slip("lengths returned", {"append(index)": "append(length)"}).teach("""
+            The rows are right, but you returned the lengths of their sequences: return sequence
+            indices."""),
+    ),
+)
 
 
 def _document_cases():
@@ -131,6 +143,11 @@ def _document_cases():
         [[2, 2, 0, 0, 0, 1]],
         [[0, 0, 1, 1, 1, -1, -1], [2, 3, 3, 3, 3, 3, -1]],
         [[4, 4, 4, 4, 1, 1, 1, 1], [0, 2, 2, 3, 3, 3, 3, -1], [5, 5, 5, -1, -1, -1, -1, -1]],
+        [[0] * 10 + [1] * 2, [2] * 3 + [3] * 8 + [-1]],
+        [[5] * 2 + [0] * 9 + [-1], [1] * 12],
+        # Another row may use a number again, at another place.
+        [[0, 0, 1, 1], [1, 0, 0, 0]],
+        [[3, 0, 0, 0, 1, 1, -1], [1, 1, 1, 0, 0, 3, 3], [0, 3, 3, 3, 3, 1, -1]],
     ]
     return [(torch.tensor(row),) for row in rows]
 
@@ -140,41 +157,72 @@ def attend_own(document_id):
     return same.tril()
 
 
-def _later_steps_too(document_id):
-    return document_id[:, :, None] == document_id[:, None, :]
+_REAL = "(document_id >= 0)"
+
+ATTEND_OWN = Exercise(
+    id="07.2",
+    title="The document mask",
+    minutes=6,
+    notice="""
+        Padding attends only to padding, and every step attends to itself, so no row is empty and no
+        softmax gives NaN.""",
+    task="""
+        `document_id` (R, T) holds the index of the sequence that each step belongs to, and -1 at
+        padding. Return the causal mask, (R, T, T) bool, True = attend (`[:, None]` adds the heads
+        for `scaled_dot_product_attention`): a step (second dimension) attends to itself and to
+        earlier steps (third dimension) of its own sequence. Let padding attend to padding in the
+        same way, so that no row of the mask is empty.""",
+    hints=(
+        """Two steps belong together where their ids are equal. How do you compare each step with
+        every other, without a loop?""",
+        """Compare `document_id[:, :, None] == document_id[:, None, :]`, and take `tril()` of the
+        result.""",
+    ),
+    solution=attend_own,
+    cases=_document_cases,
+    axes="R T T",
+    misconceptions=(
+        slip("later steps too", {".tril()": ""}).teach("""
+            Steps see later steps of their own sequence, so a model that predicts the next word can
+            simply read it. Keep the lower triangle."""),
+        slip("causal only", {"return same": "return torch.ones_like(same)"}).teach("""
+            That is causal, but the second sequence of a row can see the first. Compare the ids
+            too."""),
+        slip("inverted", {"return same": "return ~same"}).teach("""
+            Every entry is the opposite of what it should be: for this function True = attend
+            (chapter 04)."""),
+        slip(
+            "padding has nothing to attend to",
+            {".tril()": f".tril() & {_REAL}[:, :, None]"},
+            {".tril()": f".tril() & {_REAL}[:, None, :]"},
+        ).teach("""
+            The real steps are right. But rows of padding are empty now, and an empty row gives NaN
+            on some of the paths of chapter 04. Let padding attend to padding."""),
+        slip("not itself", {".tril()": ".tril(-1)"}).teach("""
+            A step may see itself. Otherwise the first step of each sequence has nothing to attend
+            to. Use `tril()`, not `tril(-1)`."""),
+        slip("the upper triangle", {".tril()": ".triu()"}).teach("""
+            You kept the future and hid the past. The second dimension is the step that attends, and
+            the third is the step attended to: `tril()`."""),
+        slip("earlier documents too", {"==": ">="}).teach("""
+            `>=` lets a sequence see those with smaller numbers. Use `==`, which lets it see only
+            itself."""),
+        slip("one step of the future", {".tril()": ".tril(1)"}).teach("""
+            `tril(1)` keeps one diagonal above the main one, so each step sees the next one. Use
+            `tril()`."""),
+        slip("only the others", {"==": "!="}).teach("""
+            Each step sees the *other* sequences, and not its own. Use `==` for its own."""),
+        slip(
+            "only the padding hidden",
+            {"document_id[:,": f"{_REAL}[:,", "==": "&"},
+        ).teach("""
+            You hid the padding, but let all real steps see each other. Compare the ids themselves,
+            not whether they are real."""),
+    ),
+)
 
 
-def _causal_only(document_id):
-    R, T = document_id.shape
-    return torch.ones(R, T, T, dtype=torch.bool).tril()
-
-
-def _inverted(document_id):
-    return ~attend_own(document_id)
-
-
-def _empty_rows(document_id):
-    return attend_own(document_id) & (document_id >= 0)[:, :, None]
-
-
-def _not_itself(document_id):
-    return _later_steps_too(document_id).tril(-1)
-
-
-def _later_steps_only(document_id):
-    return _later_steps_too(document_id).triu()
-
-
-def _earlier_documents(document_id):
-    return (document_id[:, :, None] >= document_id[:, None, :]).tril()
-
-
-def _padding_hidden_only(document_id):
-    real = document_id >= 0
-    return (real[:, :, None] & real[:, None, :]).tril()
-
-
-def positions_anew(document_id):
+def restarted_positions(document_id):
     place = torch.arange(document_id.shape[1]).expand_as(document_id)
     begins = torch.ones_like(document_id, dtype=torch.bool)
     begins[:, 1:] = document_id[:, 1:] != document_id[:, :-1]
@@ -182,50 +230,94 @@ def positions_anew(document_id):
     return (place - first).where(document_id >= 0, 0)
 
 
-def _not_reset(document_id):
-    return torch.arange(document_id.shape[1]).where(document_id >= 0, 0)
+def _first_in_the_batch(document_id):
+    positions = torch.zeros_like(document_id)
+    for number in document_id[document_id >= 0].unique():
+        rows, steps = (document_id == number).nonzero(as_tuple=True)
+        positions[rows, steps] = steps - steps[0]
+    return positions
 
 
-def _padding_counted(document_id):
-    same = document_id[:, :, None] == document_id[:, None, :]
-    return same.tril(-1).sum(dim=2)
+_leftmost_in_the_batch = edited(_first_in_the_batch, {"steps[0]": "steps.min()"})
 
+_OWN = "(document_id[:, :, None] == document_id[:, None, :])"
+_EARLY = {"begins[:, 1:] =": "begins[:, :-1] ="}
 
-def _from_one(document_id):
-    return (positions_anew(document_id) + 1).where(document_id >= 0, 0)
-
-
-def _which_document(document_id):
-    begins = torch.ones_like(document_id)
-    begins[:, 1:] = document_id[:, 1:] != document_id[:, :-1]
-    return (begins.cumsum(dim=1) - 1).where(document_id >= 0, 0)
-
-
-def _one_late(document_id):
-    place = torch.arange(document_id.shape[1]).expand_as(document_id)
-    ends = torch.zeros_like(document_id, dtype=torch.bool)
-    ends[:, :-1] = document_id[:, 1:] != document_id[:, :-1]
-    late = place - place.where(ends, 0).cummax(dim=1).values
-    return late.where(document_id >= 0, 0)
-
-
-def _over_all_rows(document_id):
-    flat = document_id.flatten()[None]
-    return positions_anew(flat).reshape(document_id.shape)
-
-
-def _first_row_for_all(document_id):
-    return positions_anew(document_id[:1]).where(document_id >= 0, 0)
-
-
-def _how_long(document_id):
-    same = document_id[:, :, None] == document_id[:, None, :]
-    return same.sum(dim=2).where(document_id >= 0, 0)
-
-
-def _steps_left(document_id):
-    same = document_id[:, :, None] == document_id[:, None, :]
-    return same.triu(1).sum(dim=2).where(document_id >= 0, 0)
+POSITIONS = Exercise(
+    id="07.3",
+    title="Positions that start again",
+    minutes=8,
+    notice="""
+        `cummax` carries the beginning of the current sequence along the row, so one call does the
+        work of a loop over the steps.""",
+    larger=lambda: (torch.randint(0, 2, (64, 200)).cumsum(1),),
+    task="""
+        `document_id` (R, T) holds the index of the sequence that each step belongs to; the steps
+        of a sequence are next to each other, and another row may use its number again. Return
+        `positions` (R, T): the position of each step in its own sequence, from 0. At padding (-1),
+        give 0.""",
+    hints=(
+        """A loop over the steps does it: back to 0 wherever the id changes. Without a loop:
+        subtract from `arange` the position where the sequence begins.""",
+        """Mark where a sequence begins. `place.where(begins, 0).cummax(dim=1).values` carries the
+        last beginning along. At the end, `.where(document_id >= 0, 0)`.""",
+    ),
+    solution=restarted_positions,
+    cases=_document_cases,
+    axes="R T",
+    misconceptions=(
+        slip("not reset", {"(place - first)": "place"}).teach("""
+            The positions go on over the whole row, so the second sequence does not begin at 0.
+            Start again where the id changes."""),
+        slip(
+            "a running sum without a reset", {"(place - first)": "(~begins).cumsum(dim=1)"}
+        ).teach("""
+            Your sum stays the same where a sequence begins, but does not go back to 0: the second
+            sequence continues where the first one ended."""),
+        slip(
+            "not reset, padding too", {"(place - first).where(document_id >= 0, 0)": "place"}
+        ).teach("""
+            The positions go on over the whole row, including the padding. Start again where the id
+            changes, and give 0 at padding."""),
+        slip("padding counted", {".where(document_id >= 0, 0)": ""}).teach("""
+            The real steps are right. But padding is counted too, and in a long row its positions
+            may be larger than any that the model has learned. Give 0 there."""),
+        slip("from 1", {"(place - first)": "(place - first + 1)"}).teach("""
+            Each sequence begins at 1, but alone it begins at 0: every position is off by one."""),
+        slip(
+            "the number of the sequence",
+            {"(place - first)": "(begins.cumsum(dim=1) - 1)"},
+            {"(place - first)": "document_id"},
+        ).teach("""
+            This says *which* sequence of the row a step belongs to, not its position in it."""),
+        slip(
+            "reset one step early", _EARLY | {"torch.ones_like": "torch.zeros_like"}, _EARLY
+        ).teach("""
+            You reset at the *last* step of a sequence. The first step of the next sequence is the
+            one that gets 0."""),
+        slip(
+            "one long row",
+            lambda document_id: restarted_positions(document_id.flatten()[None]).view_as(
+                document_id
+            ),
+        ).teach("""
+            You counted on from the end of one row to the next. The rows are independent: use
+            `dim=1`."""),
+        slip(
+            "the first row for all",
+            lambda document_id: restarted_positions(document_id[:1]).where(document_id >= 0, 0),
+        ).teach("""
+            Every row was given the positions of the first row, but the rows hold
+            different sequences."""),
+        slip("the first place in the batch", _first_in_the_batch, _leftmost_in_the_batch).teach("""
+            You looked for the first place of each number in the whole batch. Another row may use
+            the number again, at another place: look in each row by itself."""),
+        slip("lengths in place of positions", {"(place - first)": f"{_OWN}.sum(2)"}).teach("""
+            That is the length of the sequence, not how far along it the step is."""),
+        slip("counted from the end", {"(place - first)": f"{_OWN}.triu(1).sum(2)"}).teach("""
+            You counted the steps that are still to come. A position counts those before it."""),
+    ),
+)
 
 
 def _target_cases():
@@ -242,6 +334,14 @@ def _target_cases():
                 [[2, 7, 1, 8, 2, 8], [1, 8, 0, 0, 4, 0]],
                 [[0, 0, 0, 0, 3, 3], [1, 1, 1, 2, 2, -1]],
             ),
+            (
+                [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 0, 0]],
+                [[0] * 10 + [1] * 2, [2] * 3 + [3] * 7 + [-1] * 2],
+            ),
+            (
+                [[8, 5, 3, 5, 6, 2, 9, 5, 1, 4, 1, 3], [0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6]],
+                [[5] * 2 + [0] * 10, [1] * 12],
+            ),
         ]
     ]
 
@@ -253,363 +353,89 @@ def targets_inside(content, document_id):
     return targets
 
 
-def _shifted(content, fill):
-    targets = torch.full_like(content, fill)
-    targets[:, :-1] = content[:, 1:]
-    return targets
+_SAME_ID = "(document_id[:, 1:] == document_id[:, :-1])"
+_BOUNDARY_CROSSED = {f"{_SAME_ID} & ": ""}
 
 
-def _over_the_boundary(content, document_id):
-    targets = _shifted(content, -100)
-    following = torch.full_like(document_id, -1)
-    following[:, :-1] = document_id[:, 1:]
-    return targets.where(following >= 0, -100)
+def _rolled_round(content, document_id):
+    same = (document_id.roll(-1, dims=1) == document_id) & (document_id >= 0)
+    return content.roll(-1, dims=1).where(same, -100)
 
 
-def _nothing_ignored(content, document_id):
-    return _shifted(content, -100)
-
-
-def _rolled(content, document_id):
-    return content.roll(-1, dims=1)
-
-
-def _not_shifted(content, document_id):
-    return content.where(document_id >= 0, -100)
-
-
-def _shifted_back(content, document_id):
-    same = (document_id[:, 1:] == document_id[:, :-1]) & (document_id[:, 1:] >= 0)
-    targets = torch.full_like(content, -100)
-    targets[:, 1:] = content[:, :-1].where(same, -100)
-    return targets
-
-
-def _first_step_ignored(content, document_id):
-    targets = _over_the_boundary(content, document_id)
-    targets[:, 1:][document_id[:, 1:] != document_id[:, :-1]] = -100
-    return targets
-
-
-def _zeros_for_ignored(content, document_id):
-    targets = targets_inside(content, document_id)
-    return targets.where(targets >= 0, 0)
-
-
-def _zero_is_padding(content, document_id):
-    targets = targets_inside(content, document_id)
-    return targets.where(targets != 0, -100)
-
-
-def _padding_predicted(content, document_id):
-    targets = _shifted(content, -100)
-    targets[:, :-1][document_id[:, 1:] != document_id[:, :-1]] = -100
-    return targets
-
-
-EXERCISES = [
-    Exercise(
-        id="07.1",
-        title="Best fit, the longest first",
-        minutes=10,
-        task=(
-            "Pack sequences of `lengths` (N,) into rows of `capacity` steps. Take the longest "
-            "first (of equal ones, the first given). Of the rows in which it fits, take the one "
-            "with the *least* room left (of equal ones, the one opened first); where it fits in "
-            "none, open a new one. No sequence is longer than a row. Return the rows in the order "
-            "they were opened, each a list of the sequences' numbers in the order they were put in."
-        ),
-        hints=(
-            "Keep two lists: what is in each row, and how much room it has left. "
-            "`lengths.argsort(descending=True, stable=True)` gives the order.",
-            "`fits = [row for row in range(len(rows)) if free[row] >= length]`, and then "
-            "`min(fits, key=lambda row: free[row])`, if there is any.",
-        ),
-        solution=best_fit,
-        cases=_pack_cases,
-        misconceptions=(
-            Misconception(
-                "the first row that fits",
-                _packer(_longest_first, _first),
-                "You took the first row with room. That is first-fit; the best fit is the row "
-                "that has the least room left, and is nearly full then.",
-            ),
-            Misconception(
-                "the row with the most room",
-                _packer(_longest_first, max),
-                "You took the row with the *most* room. That spreads the gaps over all rows; fill "
-                "the fullest that still fits.",
-            ),
-            Misconception(
-                "in the order given",
-                _packer(None, min),
-                "You took the sequences in the order given. The long ones come first, and the "
-                "short ones fill the gaps they leave.",
-            ),
-            Misconception(
-                "in the order given, not best",
-                _packer(None, _first),
-                "You took the sequences in the order given, and not into the fullest row that "
-                "fits. The longest first, each where the least room is left.",
-                also=(_packer(None, max),),
-            ),
-            Misconception(
-                "the shortest first",
-                _packer(lambda lengths: lengths.argsort(stable=True), min),
-                "You began with the shortest: nothing small is left to fill the gaps beside the "
-                "long ones. `descending=True`.",
-            ),
-            Misconception(
-                "only the last row",
-                _next_fit,
-                "You looked at the last row only. An earlier one may still have room.",
-            ),
-            Misconception(
-                "never quite full",
-                _packer(_longest_first, min, lambda space, length: space > length),
-                "A sequence as long as the room that is left fits: `>=`.",
-            ),
-            Misconception(
-                "too full",
-                _room_not_taken,
-                "A row holds more than `capacity`. Take each sequence off its row's room, also "
-                "when you open the row.",
-                also=(_room_of_the_first_not_taken,),
-            ),
-            Misconception(
-                "one sequence a row",
-                _never_a_second,
-                "Each sequence has a row of its own: that is padding. Look for a row with room "
-                "before you open one.",
-            ),
-            Misconception(
-                "places in place of numbers",
-                _places_for_numbers,
-                "Those are places in the *sorted* order. Return the sequences' own numbers, or "
-                "they cannot be found again.",
-            ),
-            Misconception(
-                "lengths returned",
-                _lengths_returned,
-                "Right rows, but you returned the lengths in them: give numbers of sequences.",
-            ),
-        ),
+TARGETS = Exercise(
+    id="07.4",
+    title="Labels that stay inside",
+    minutes=8,
+    notice="""
+        The last step of each document has no target: the next token belongs to another
+        document.""",
+    larger=lambda: (torch.randint(0, 99, (64, 200)), torch.randint(0, 2, (64, 200)).cumsum(1)),
+    task="""
+        Each step is to predict the next one of its own sequence. `content` (R, T) holds word ids (0
+        is a word too), `document_id` (R, T) the index of the sequence of each step, and -1 at
+        padding. Return the targets (R, T): the next word, or -100, which `cross_entropy` ignores,
+        where there is none: at the last step of each sequence, and at padding.""",
+    hints=(
+        """Shift by one: `targets[:, :-1] = content[:, 1:]`. At which steps is that a word of
+        another sequence, or padding?""",
+        """Keep it where `document_id[:, 1:] == document_id[:, :-1]` and the id is not -1. The rest
+        is -100, the last column included.""",
     ),
-    Exercise(
-        id="07.2",
-        title="The document mask",
-        minutes=6,
-        task=(
-            "`document_id` (R, T) holds the number of the sequence that each step belongs to, and "
-            "-1 at padding. Return the causal mask, (R, T, T) bool, True = attend (`[:, None]` "
-            "adds the heads for `scaled_dot_product_attention`): a step (second dimension) attends "
-            "to itself and to earlier steps (third dimension) of its own sequence. Let padding "
-            "attend to padding in the same way, so that no row of the mask is empty."
-        ),
-        hints=(
-            "Two steps belong together where their ids are equal. How do you compare each step "
-            "with each, without a loop?",
-            "`document_id[:, :, None] == document_id[:, None, :]`, and of that the `tril()`.",
-        ),
-        solution=attend_own,
-        cases=_document_cases,
-        misconceptions=(
-            Misconception(
-                "later steps too",
-                _later_steps_too,
-                "Steps see those after them, in their own sequence: a model that predicts the next "
-                "word reads it off. Keep the lower triangle.",
-            ),
-            Misconception(
-                "causal only",
-                _causal_only,
-                "That is causal, but the second sequence in a row sees the first: the neighbours "
-                "talk. Compare the ids too.",
-            ),
-            Misconception(
-                "inverted",
-                _inverted,
-                "Every entry is the wrong way round: for this function True = attend (chapter 04).",
-            ),
-            Misconception(
-                "padding has nothing to attend to",
-                _empty_rows,
-                "Right at the real steps. But rows of padding are empty now, and an empty row is "
-                "NaN on some of the roads of chapter 04. Let padding attend to padding.",
-                also=(
-                    lambda document_id: attend_own(document_id) & (document_id >= 0)[:, None, :],
-                ),
-            ),
-            Misconception(
-                "not itself",
-                _not_itself,
-                "A step may see itself: without it, the first step of each sequence has nothing to "
-                "attend to. `tril()`, not `tril(-1)`.",
-            ),
-            Misconception(
-                "the upper triangle",
-                _later_steps_only,
-                "You kept the future and hid the past: the second dimension asks, the third is "
-                "asked. `tril()`.",
-            ),
-            Misconception(
-                "earlier documents too",
-                _earlier_documents,
-                "`>=` lets a sequence see those with smaller numbers. Own means `==`.",
-            ),
-            Misconception(
-                "only the padding hidden",
-                _padding_hidden_only,
-                "You hid the padding, and let all real steps see each other. Compare the ids "
-                "themselves, not whether they are real.",
-            ),
-        ),
+    solution=targets_inside,
+    cases=_target_cases,
+    axes="R T",
+    misconceptions=(
+        slip("over the boundary", _BOUNDARY_CROSSED).teach("""
+            The last step of a sequence is asked for the first word of the next sequence, which
+            nobody can know. Ignore it."""),
+        slip("nothing ignored", {".where(same, -100)": ""}).teach("""
+            The labels are shifted, but nothing is ignored: sequences predict the first word of the
+            next one, and padding is predicted as if it were words."""),
+        slip("rolled", lambda content, document_id: content.roll(-1, dims=1)).teach("""
+            `roll` moves the first word of the row to its end, and ignores nothing."""),
+        slip(
+            "rolled round the end",
+            _rolled_round,
+            edited(_rolled_round, {" & (document_id >= 0)": ""}),
+        ).teach("""
+            `roll` wraps round: the last step of a row is compared with its first, and where both
+            belong to one sequence, it is asked for the first word of the row. The last column must
+            be -100."""),
+        slip(
+            "the last step of a row has a label",
+            {
+                "    return": f"    targets[:, -1] = content[:, 0].where({_REAL}[:, -1], -100)\n"
+                "    return"
+            },
+        ).teach("""
+            Inside the row everything is right. But its last step is asked for a word too, although
+            none follows it: give it -100."""),
+        slip(
+            "not shifted", lambda content, document_id: content.where(document_id >= 0, -100)
+        ).teach("Each step is asked to predict itself, which it can see. Shift by one."),
+        slip(
+            "shifted the wrong way",
+            {"targets[:, :-1] = content[:, 1:]": "targets[:, 1:] = content[:, :-1]"},
+        ).teach("""
+            Each step predicts the word *before* it, which it has already read."""),
+        slip(
+            "the first step ignored",
+            _BOUNDARY_CROSSED
+            | {"    return": f"    targets[:, 1:][~{_SAME_ID}] = -100\n    return"},
+        ).teach("""
+            You ignored the first step of each sequence. It has a next word; the *last* one has
+            none."""),
+        slip("0 in place of -100", {"-100": "0"}).teach("""
+            0 is a word, so `cross_entropy` would ask for it. What it ignores is -100."""),
+        slip(
+            "0 taken for padding", {"return targets": "return targets.where(targets != 0, -100)"}
+        ).teach("""
+            You ignored every target 0. Where `document_id` says that a step is real, 0 is a
+            word."""),
+        slip("padding predicted", {" & (document_id[:, 1:] >= 0)": ""}).teach("""
+            The boundaries between sequences are right. But padding is asked to predict padding: its
+            id is -1 on both sides."""),
     ),
-    Exercise(
-        id="07.3",
-        title="Positions that start anew",
-        minutes=8,
-        task=(
-            "`document_id` (R, T) holds the number of the sequence that each step belongs to; the "
-            "steps of a sequence stand together, and another row may use its number again. Return "
-            "`positions` (R, T): the place of each step in its own sequence, from 0. At padding "
-            "(-1), give 0."
-        ),
-        hints=(
-            "A loop over the steps does it: back to 0 wherever the id changes. Without a loop: "
-            "`arange` minus the place where the own sequence begins.",
-            "Mark where a sequence begins. `place.where(begins, 0).cummax(dim=1).values` carries "
-            "the place of the last beginning along. At the end, `.where(document_id >= 0, 0)`.",
-        ),
-        solution=positions_anew,
-        cases=_document_cases,
-        misconceptions=(
-            Misconception(
-                "not reset",
-                _not_reset,
-                "The positions run on over the whole row: the second sequence begins in the middle "
-                "of nowhere. Start anew where the id changes.",
-            ),
-            Misconception(
-                "not reset, padding too",
-                lambda document_id: torch.arange(document_id.shape[1]).expand_as(document_id),
-                "The positions run on over the whole row, the padding too. Start anew where the id "
-                "changes, and give 0 at padding.",
-            ),
-            Misconception(
-                "padding counted",
-                _padding_counted,
-                "Right at the real steps. But padding is counted too, and in a long row its "
-                "positions may be more than the model has learned. Give 0 there.",
-            ),
-            Misconception(
-                "from 1",
-                _from_one,
-                "Each sequence begins at 1, but alone it begins at 0: every position is one off.",
-            ),
-            Misconception(
-                "the number of the sequence",
-                _which_document,
-                "Those say *which* sequence in the row a step belongs to, not its place in it.",
-                also=(lambda document_id: document_id.where(document_id >= 0, 0),),
-            ),
-            Misconception(
-                "reset one step early",
-                _one_late,
-                "You reset at the *last* step of a sequence; the first of the next one is 0.",
-            ),
-            Misconception(
-                "one long row",
-                _over_all_rows,
-                "You counted on from the end of one row to the next. Each row stands alone: "
-                "`dim=1`.",
-            ),
-            Misconception(
-                "the first row for all",
-                _first_row_for_all,
-                "Every row was given the positions of the first one. They hold other sequences.",
-            ),
-            Misconception(
-                "lengths in place of positions",
-                _how_long,
-                "That is how long the own sequence is, not how far along it the step stands.",
-            ),
-            Misconception(
-                "counted from the end",
-                _steps_left,
-                "You counted the steps that are still to come. A position counts those before.",
-            ),
-        ),
-    ),
-    Exercise(
-        id="07.4",
-        title="Labels that stay inside",
-        minutes=8,
-        task=(
-            "Each step is to predict the next one of its own sequence. `content` (R, T) holds word "
-            "numbers (0 is a word too), `document_id` (R, T) the number of each step's sequence, "
-            "and -1 at padding. Return the targets (R, T): the next word, or -100, which "
-            "`cross_entropy` ignores, where there is none: at the last step of each sequence, and "
-            "at padding."
-        ),
-        hints=(
-            "Shift by one: `targets[:, :-1] = content[:, 1:]`. At which steps is that the word of "
-            "another sequence, or of none?",
-            "Keep it where `document_id[:, 1:] == document_id[:, :-1]` and the id is not -1; the "
-            "rest is -100, the last column too.",
-        ),
-        solution=targets_inside,
-        cases=_target_cases,
-        misconceptions=(
-            Misconception(
-                "over the boundary",
-                _over_the_boundary,
-                "The last step of a sequence is asked for the first word of its neighbour, which "
-                "nobody can know. Ignore it.",
-            ),
-            Misconception(
-                "nothing ignored",
-                _nothing_ignored,
-                "Shifted, and nothing ignored: sequences predict their neighbours, and padding is "
-                "predicted as if it were words.",
-            ),
-            Misconception(
-                "rolled",
-                _rolled,
-                "`roll` brings the first word of the row back at its end, and ignores nothing.",
-            ),
-            Misconception(
-                "not shifted",
-                _not_shifted,
-                "Each step is to predict itself, and it can see itself. Shift by one.",
-            ),
-            Misconception(
-                "shifted the wrong way",
-                _shifted_back,
-                "Each step predicts the word *before* it, which it has already read.",
-            ),
-            Misconception(
-                "the first step ignored",
-                _first_step_ignored,
-                "You ignored the first step of each sequence. It has a next word; the *last* one "
-                "has none.",
-            ),
-            Misconception(
-                "0 in place of -100",
-                _zeros_for_ignored,
-                "0 is a word: `cross_entropy` would ask for it. What it ignores is -100.",
-            ),
-            Misconception(
-                "0 taken for padding",
-                _zero_is_padding,
-                "You ignored every target 0. Where `document_id` says it is real, 0 is a word.",
-            ),
-            Misconception(
-                "padding predicted",
-                _padding_predicted,
-                "Right at the boundaries between sequences, but padding is asked to predict "
-                "padding. Its id is -1 on both sides.",
-            ),
-        ),
-    ),
-]
+)
+
+EXERCISES = [BEST_FIT, ATTEND_OWN, POSITIONS, TARGETS]

@@ -1,4 +1,6 @@
-"""Wrong answers made from a right one: each differs from it in one place.
+"""Wrong answers made from a right one: each differs from it in one place, or goes wrong in one way.
+
+`python -m tests.exercises.mutations` prints how many the check names, explains, or only rejects.
 
 Written by hand: the operators of mutation testers (cosmic-ray, mutmut) work on files, and change
 neither order of arguments nor slices, and drop no statement or call, which is most of what goes
@@ -7,8 +9,13 @@ wrong with tensors.
 
 import ast
 import inspect
+import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
 
 COMPARISONS = {
     ast.Lt: (ast.LtE, ast.Gt),
@@ -133,3 +140,126 @@ def mutants(function: Callable) -> dict[str, Callable]:
         old = [line.strip() for line in before if line not in after]
         found.setdefault("\n".join(new) or "without " + "\n".join(old), names[function.__name__])
     return found
+
+
+def _spoilt(value: object) -> object:
+    """Change a result so that it is wrong."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case Tensor():
+            return ~value if value.dtype == torch.bool else value + 1
+        case list():
+            return [*value, value[0]]
+    return tuple(map(_spoilt, value))
+
+
+def _in_tensors(change: Callable, value: object) -> object:
+    if isinstance(value, (tuple, list)):
+        return type(value)(_in_tensors(change, one) for one in value)
+    return change(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def shapes(value: object) -> object:
+    """Reduce an argument to its shapes: all that an answer knows that remembers by shape."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(shapes, value))
+    return None if isinstance(value, nn.Module) else type(value).__name__
+
+
+def steps(value: object) -> int:
+    """Find the largest size of an argument: of a dimension, of a list, or a length."""
+    if isinstance(value, Tensor):
+        lengths = value.tolist() if value.ndim == 1 and not value.is_floating_point() else []
+        return max([*value.shape, *lengths], default=0)
+    if isinstance(value, (tuple, list)):
+        return max([len(value), *map(steps, value)])
+    return value if isinstance(value, int) else 0
+
+
+def wrong_in_one_way(function: Callable) -> dict[str, Callable]:
+    """Make answers that are right but for one fault that no change of one place brings about.
+
+    Args:
+        function: the right answer.
+    Returns:
+        the faulty answers, by name.
+    """
+    by_shape, first = {}, []
+
+    def remembers_by_shape(*arguments):
+        return by_shape.setdefault(shapes(arguments), function(*arguments))
+
+    def remembers_the_first(*arguments):
+        first.append(function(*arguments))
+        return first[0]
+
+    def ends_at_step_8(*arguments):
+        result = function(*arguments)
+        return _spoilt(result) if max(map(steps, arguments)) > 8 else result
+
+    def in_float64(*arguments):
+        return _in_tensors(Tensor.double, function(*arguments))
+
+    def without_gradient(*arguments):
+        return _in_tensors(Tensor.detach, function(*arguments))
+
+    def without_nan(*arguments):
+        return _in_tensors(Tensor.nan_to_num, function(*arguments))
+
+    def weights_set_to_0(*arguments):
+        result = function(*arguments)
+        for one in arguments:
+            if isinstance(one, nn.Module):
+                with torch.no_grad():
+                    for parameter in one.parameters():
+                        parameter.zero_()
+        return result
+
+    found = (remembers_by_shape, remembers_the_first, ends_at_step_8, in_float64)
+    found += (without_gradient, without_nan, weights_set_to_0)
+    return {one.__name__: one for one in found}
+
+
+def table(verdicts: dict[str, list]) -> str:
+    """Write how many wrong answers are named, explained, or rejected without a word.
+
+    Args:
+        verdicts: by exercise.
+    Returns:
+        a line an exercise, and a last one of all.
+    """
+    columns = ("named", "explained", "bare")
+    lines = [f"{'':5} {'rejected':>9}" + "".join(f"{name:>11}" for name in columns)]
+    total = Counter()
+    for id, found in [*verdicts.items(), ("all", [])]:
+        kinds = {"misconception": "named", "explained": "explained"}
+        counts = Counter(kinds.get(one.kind, "bare") for one in found if not one)
+        total += counts
+        counts = total if id == "all" else counts
+        row = "".join(f"{counts[name]:11}" for name in columns)
+        lines.append(f"{id:5} {sum(counts.values()):9}{row}")
+    rejected = max(sum(total.values()), 1)
+    shares = "".join(f"{total[name] / rejected:11.0%}" for name in columns)
+    return "\n".join([*lines, f"{'':15}{shares}"])
+
+
+if __name__ == "__main__":
+    from course_utils.exercises import EXERCISES
+    from course_utils.exercises.engine import judge
+
+    torch.set_num_threads(1)
+    asked = tuple(sys.argv[1:]) or ("",)
+    print(
+        table(
+            {
+                id: [judge(one, answer) for answer in mutants(one.solution).values()]
+                for id, one in EXERCISES.items()
+                if id.startswith(asked)
+            }
+        )
+    )

@@ -1,7 +1,9 @@
 """The engine tells each kind of answer apart, and never harms the learner's work."""
 
 import ast
+import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,11 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils.exercises import EXERCISES, check, exercise
+from course_utils.exercises import EXERCISES, check, exercise, guard
 from course_utils.exercises.__main__ import chosen, faults, for_teachers, main
-from course_utils.exercises.engine import Exercise, Misconception, judge
+from course_utils.exercises.engine import (
+    Exercise,
+    Misconception,
+    Verdict,
+    _cost,
+    _times,
+    inline_html,
+    judge,
+    rewarded,
+    slip,
+)
 
-NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = pathlib.Path(__file__).parents[2] / "notebooks"
 
 
 def double(values):
@@ -53,7 +65,7 @@ def test_solution_runs_with_what_the_notebook_has_imported_by_then(one):
     path = next(NOTEBOOKS.glob(f"{one.id[:2]}_*.ipynb"))
     names = {}
     for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and not cell.source.startswith("%%"):  # a file of its own
             for node in ast.parse(cell.source).body:
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
                     exec(ast.unparse(node), names)
@@ -112,6 +124,31 @@ def test_a_variant_is_told_by_the_name_of_its_misconception():
     assert judge(TOY, lambda values: values + 1).kind == "not equal"
 
 
+def test_an_edit_of_a_text_that_is_not_in_the_solution_fails_at_import():
+    with pytest.raises(ValueError, match=r"edit of double: '\* 3' is not in its source"):
+        with_edits(slip("other", {"* 3": "* 4"}).teach("No."))
+
+
+def with_edits(*slips, **more):
+    return Exercise(**{**vars(TOY), "misconceptions": slips, **more})
+
+
+def test_an_edit_and_its_twins_are_told_by_one_name():
+    half = slip("half", {"* 2": "/ 2"}, {"* 2": "* 0.5"}).teach("""
+        Times two,
+        not half.""")
+    one = with_edits(half, twins=({"values ": "values.abs() "},))
+    (found,) = one.misconceptions
+    assert found.say == "Times two, not half." and len(found.forms) == 4
+    for answer in (lambda values: values / 2, lambda values: values.abs() / 2):
+        assert judge(one, answer).name == "half"
+
+
+def test_a_twin_that_cannot_be_made_is_left_out():
+    one = with_edits(slip("given back", {"values * 2": "values"}), twins=({"* 2": "* 3"},))
+    assert len(one.misconceptions[0].forms) == 1
+
+
 def test_audit_finds_a_variant_that_is_right_or_told_otherwise():
     one = with_variants(lambda values: values + 1, double, lambda values: values.mul_(2))
     assert faults(one) == ["'same', variant 2, is told as 'correct'"]
@@ -144,7 +181,9 @@ def test_listing_of_one_chapter_and_of_none():
         assert paragraph.startswith(f"{one.id}  {one.title}: {one.minutes} minutes\n")
         assert paragraph.count("\n    - ") == len(one.misconceptions)
     done = subprocess.run([*command, "--audit", "01.2"], capture_output=True, text=True)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    assert done.returncode == 0
+    audit, _, note = done.stdout.partition("\n\n")
+    assert len(audit.splitlines()) == 1 and "tests.exercises.mutations" in note
     done = subprocess.run([*command, "77"], capture_output=True, text=True)
     assert done.returncode == 1 and "No exercise begins with 77" in done.stderr
 
@@ -182,18 +221,18 @@ def test_misconception_by_name_with_the_smallest_failing_case():
 def test_wrong_in_a_new_way_shows_case_and_both_values():
     verdict = judge(TOY, lambda values: values * 2 + (values.ndim == 2))
     assert verdict.kind == "not equal" and verdict.name == ""
-    for part in ("values: (2, 2)", "expected: (2, 2)", "yours: (2, 2)", "[3., 5.]", "1 failing"):
+    for part in ("values: [[1, 2]", "expected: [[2, 4]", "yours: [[3, 5]", "1 failing cases, of 2"):
         assert part in verdict.text
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda values: (values * 2).tolist(), "returned a list, where a tensor is expected"),
-        (lambda values: (values * 2)[None], "returned shape (1, 1), where (1,) is expected"),
-        (lambda values: (values * 2).long(), "returned torch.int64, where torch.float32"),
+        (lambda values: (values * 2).tolist(), "a list; its values are right"),
+        (lambda values: (values * 2)[None], "shape (1, 1)"),
+        (lambda values: (values * 2).long(), "int64, where float32"),
         (lambda values: print(end=""), "returned None: does it end in `return`?"),
-        (lambda values: (values * 2).numpy(), "returned a ndarray, where a tensor is expected"),
+        (lambda values: (values * 2).numpy(), "NumPy array, where a tensor is expected"),
         (torch.zeros(2), "give `check` the function itself"),
         (7, "give `check` the function itself"),
     ],
@@ -226,9 +265,7 @@ def test_the_learners_own_error_is_told_with_its_case():
         return values * 2
 
     verdict = judge(TOY, answer)
-    assert (
-        verdict.kind == "error" and "KeyError" in verdict.text and "values: (2, 2)" in verdict.text
-    )
+    assert verdict.kind == "error" and "KeyError" in verdict.text and "values: [[1," in verdict.text
     assert "<b>" not in verdict._repr_html_(), "text from the learner is escaped"
 
 
@@ -263,13 +300,122 @@ def test_a_verdict_says_the_same_every_time():
 def test_the_card_holds_task_hints_and_solution_in_both_forms():
     card = exercise("01.4")
     html, one = card._repr_html_(), card.exercise
-    assert html.count("<details") == 3 and html.count("<summary") == 3
+    assert html.count("<details") == 4 and html.count("<summary") == 4
     assert "masked_fill(~keep" in html and "`" not in html.replace("<pre>", "").split("<pre")[0]
-    assert card.hint(1) == one.hints[0] and card.hint(2) == one.hints[1]
+    assert [card.hint(number) for number in (1, 2, 3)] == [*one.hints, one.beginning]
     assert card.solution().startswith("def mean_over_real_steps")
     assert one.task in repr(card) and card.solution() not in repr(card)
-    with pytest.raises(ValueError, match="number is 3: there are hints 1 and 2"):
-        card.hint(3)
+    with pytest.raises(ValueError, match="number is 4: there are hints 1, 2 and 3"):
+        card.hint(4)
+
+
+@pytest.mark.parametrize("one", EXERCISES.values(), ids=EXERCISES)
+def test_the_third_hint_is_how_the_solution_begins_and_not_all_of_it(one):
+    begun = one.beginning.removesuffix("…").rstrip()
+    assert one.source.startswith(begun) and begun.startswith(one.signature)
+    rest = one.source.removeprefix(begun)
+    assert len(begun) > len(one.signature) and "return" in begun + rest
+    assert rest.strip(), "something is left to find"
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("a *hole* and **two**", "a <em>hole</em> and <strong>two</strong>"),
+        ("`*args` of `a*b`", "<code>*args</code> of <code>a*b</code>"),
+        ("*not `x` here*", "<em>not <code>x</code> here</em>"),
+        ("2 * 3 * 4, f(*args, **more)", "2 * 3 * 4, f(*args, **more)"),
+        ("a_b_c and x*y*z", "a_b_c and x*y*z"),
+        ("<b>&`<i>`", "&lt;b&gt;&amp;<code>&lt;i&gt;</code>"),
+        ("\x000\x00 `a`", "0 <code>a</code>"),
+    ],
+)
+def test_markdown_is_rendered_and_all_else_escaped(text, html):
+    assert inline_html(text) == html
+
+
+def words(html):
+    """The text of a page that is not code."""
+    return re.sub(r"<[^>]*>", "", re.sub(r"<(code|pre)\b.*?</\1>", "", html, flags=re.S))
+
+
+@pytest.mark.parametrize("one", EXERCISES.values(), ids=EXERCISES)
+def test_no_asterisk_or_backtick_is_shown_raw(one):
+    shown = [exercise(one.id)._repr_html_(), inline_html(one.notice)]
+    for misconception in one.misconceptions:
+        if isinstance(misconception.say, str):
+            shown.append(Verdict("misconception", misconception.say)._repr_html_())
+    for html in shown:
+        assert not re.search(r"`|\*\S|\S\*", words(html)), words(html)
+
+
+def test_a_right_answer_is_shown_beside_the_courses_with_what_to_notice():
+    one = dataclasses.replace(TOY, notice="It is *linear*.")
+
+    def answer(values):
+        return values + values
+
+    verdict = rewarded(one, answer, judge(one, answer))
+    assert verdict and verdict.answer.startswith("def answer(values):")
+    assert verdict.solution == one.source and "It is *linear*." in repr(verdict)
+    html = verdict._repr_html_()
+    assert "<em>linear</em>" in html and "Yours" in html and html.count("<pre") == 2
+    # One's own is not shown where it is the course's, or cannot be read.
+    assert rewarded(one, double, judge(one, double)).answer == ""
+    names = {}
+    exec("def answer(values):\n    return 2 * values", names)
+    assert rewarded(one, names["answer"], judge(one, names["answer"])).answer == ""
+    wrong = judge(one, lambda values: values)
+    assert rewarded(one, lambda values: values, wrong) is wrong
+
+
+def test_what_a_right_answer_costs_is_said_in_words():
+    def larger():
+        return (torch.rand(2000, requires_grad=True),)
+
+    def slow(values):
+        return torch.stack([2 * one for one in values])
+
+    def wasteful(values):
+        same = values
+        for _ in range(5):
+            same = same.exp().log()
+        return same + values
+
+    one = dataclasses.replace(TOY, larger=larger, cases=lambda: [(torch.ones(2),)])
+    costly = rewarded(one, slow, judge(one, slow)).notice
+    assert costly.startswith("In a larger batch your answer takes far more than ten times as much")
+    squares = dataclasses.replace(one, solution=lambda values: values.square() / values + values)
+    told = rewarded(squares, wasteful, judge(squares, wasteful)).notice
+    assert "keeps two or three times as much for the backward pass" in told
+    endless = rewarded(one, lambda values: values * 2 if len(values) < 9 else while_true(), YES)
+    assert endless.notice == "" and endless.solution == one.source
+
+
+YES = Verdict("correct", "")
+
+
+def while_true():
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [(0.5, "less"), (1, "about as"), (3, "two or three"), (9, "around ten"), (99, "far more")],
+)
+def test_ratios_in_words(ratio, words):
+    assert _times(ratio).startswith(words)
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in EXERCISES.values() if one.larger], ids=lambda one: one.id
+)
+def test_the_larger_case_is_one_that_the_solution_can_do(one):
+    with guard.left_alone():
+        value = one.solution(*one.larger())
+    assert value is not None
+    assert "takes" in _cost(one, one.solution)
 
 
 @pytest.mark.parametrize("function", [exercise, lambda id: check(id, stub)])
@@ -304,10 +450,10 @@ def test_with_gradients_a_right_value_is_not_enough():
     for answer in (half, cut):
         assert judge(Exercise(**{**vars(UNNAMED), "gradients": False}), answer)
     verdict = judge(UNNAMED, half)
-    assert verdict.kind == "not equal" and "its gradient is not" in verdict.text
-    assert "values: (1,)" in verdict.text, "the smallest case"
-    expected, yours = verdict.text.split("expected gradients:")[1].split("yours:")
-    assert "[2.]" in expected and "[1.]" in yours
+    assert verdict.kind == "explained" and "its gradient" in verdict.text
+    assert "values: [1]" in verdict.text, "the smallest case"
+    expected, yours = verdict.text.split("expected gradient:")[1].split("your gradient:")
+    assert "[2]" in expected and "[1]" in yours
     assert "lost its connection" in judge(UNNAMED, cut).text
 
 
@@ -319,7 +465,7 @@ def test_gradients_of_each_argument_that_requires_one_are_compared():
     one = Exercise(**{**vars(UNNAMED), "solution": lambda a, b, c: (a * b * c).sum(), "cases": two})
     assert judge(one, lambda a, b, c: a @ b)
     verdict = judge(one, lambda a, b, c: a @ b.detach())
-    assert "its gradient is not" in verdict.text and "[0., 0.]" in verdict.text
+    assert "its gradient with respect to `b` is not" in verdict.text and "[0, 0]" in verdict.text
 
 
 @pytest.mark.parametrize(
@@ -327,7 +473,7 @@ def test_gradients_of_each_argument_that_requires_one_are_compared():
     [
         (lambda v: v > 1, [lambda v: ~(v <= 1)], [torch.long, torch.uint8, torch.float32]),
         (lambda v: v.long(), [lambda v: v.int(), lambda v: v.byte()], [torch.bool, torch.float32]),
-        (lambda v: v + 0, [lambda v: v.double(), lambda v: v.half()], [torch.bool, torch.int64]),
+        (lambda v: v + 0, [lambda v: 1 * v], [torch.bool, torch.int64, torch.half]),
     ],
     ids=["bool", "int", "float"],
 )
@@ -338,7 +484,10 @@ def test_truth_values_integers_and_fractions_are_told_apart(solution, right, wro
         assert judge(one, answer), judge(one, answer)
     for dtype in wrong:
         verdict = judge(one, lambda v, dtype=dtype: solution(v).to(dtype))
-        assert f"returned {dtype}, where {solution(torch.ones(1)).dtype} is" in verdict.text
+        got, due = (
+            str(one).removeprefix("torch.") for one in (dtype, solution(torch.ones(1)).dtype)
+        )
+        assert f"dtype is {got}, where {due} is" in verdict.text
 
 
 @pytest.mark.parametrize(
@@ -360,3 +509,30 @@ def test_a_parameter_of_ones_own_is_no_error_where_no_argument_requires_gradient
     one = Exercise(**{**vars(TOY), "gradients": True})
     own = torch.zeros(1, requires_grad=True)
     assert "your function raised" not in judge(one, lambda values: values * 2 + own).text
+
+
+def test_every_rank_has_to_exchange_its_own_count_once():
+    def with_call(call):
+        def rank_loss(loss_sum, count, all_reduce, ranks):
+            total = count.clone()
+            call(all_reduce, total)
+            return loss_sum * ranks / total
+
+        return check("09.1", rank_loss)
+
+    assert with_call(lambda all_reduce, total: all_reduce(total))
+
+    def doubled(all_reduce, total):
+        total *= 2
+        all_reduce(total)
+
+    def twice(all_reduce, total):
+        all_reduce(total.clone())
+        all_reduce(total)
+
+    def on_the_side(all_reduce, total):
+        total += all_reduce.others
+
+    for call, said in ((doubled, "hands 4"), (twice, "2 times"), (on_the_side, "does not call")):
+        verdict = with_call(call)
+        assert verdict.kind == "explained" and said in verdict.text, verdict
