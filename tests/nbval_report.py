@@ -1,9 +1,10 @@
 """pytest plugin: each notebook's time, peak memory and share of compared cells under nbval.
 
-Use: ``pytest -p tests.nbval_report --nbval … notebooks``. Fails the run where a kernel takes more
-memory than ``PEAK_MIB``, or where fewer than ``SHARE`` of the code cells with output are compared.
-Time is told and never fails: machines differ. Nor does memory with a CUDA build of torch: its
-libraries alone take hundreds of MiB. Of processes that a kernel starts, nothing is known.
+Use: ``pytest -p tests.nbval_report --nbval … notebooks``, with pytest-xdist too. Fails the run
+where a kernel takes more memory than ``PEAK_MIB``, or where fewer than ``SHARE`` of the code cells
+with output are compared. Time is told and never fails: machines differ. Nor does memory with a
+CUDA build of torch: its libraries alone take hundreds of MiB. Of processes that a kernel starts,
+nothing is known.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import queue
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pytest
 
@@ -101,7 +102,17 @@ class Report:
         if path.endswith(".ipynb"):
             self.rows[path.rpartition("/")[2]].seconds += report.duration
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        # What a worker of xdist has seen of cells and memory; of seconds it sends reports.
+        for name, found in getattr(node, "workeroutput", {}).get("notebooks", {}).items():
+            self.rows[name] = Row(**found | {"seconds": self.rows[name].seconds})
+
     def pytest_sessionfinish(self, session):
+        if hasattr(session.config, "workeroutput"):
+            seen = {name: asdict(row) for name, row in self.rows.items() if row.cells}
+            session.config.workeroutput["notebooks"] = seen
+            return  # the verdict is the controller's
         if session.exitstatus == 0 and any(row.faults() for row in self.rows.values()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -1,16 +1,19 @@
 """The notebooks as saved, the tool that saves them, and that taught code is the imported code."""
 
 import ast
+import json
 import pathlib
 import re
 import subprocess
+import sys
 
 import nbformat
 import pytest
 import torch
 
 import notebooks as tool
-from course_utils import layers, models
+from course_utils import models
+from course_utils.batches import layers
 from course_utils.exercises import EXERCISES
 
 PATHS = sorted(tool.FOLDER.glob("*.ipynb"))
@@ -28,6 +31,30 @@ def prose(book):
 @pytest.mark.parametrize("name", BOOKS)
 def test_saved_as_the_course_keeps_them(name):
     assert tool.faults(BOOKS[name]) == []
+
+
+ABSENT = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+sys.modules["course_utils"] = None  # what import finds, and raises ModuleNotFoundError
+shell = InteractiveShell.instance(colors="nocolor")
+for source in json.load(sys.stdin):
+    shell.run_cell(source)
+    print("=" * 9)
+"""
+
+
+def test_without_the_package_the_first_cell_says_what_to_do():
+    """The line that fails is shown with an arrow, and with it the comment that has the answer."""
+    sources = [code(book)[0].source for book in BOOKS.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", ABSENT], input=json.dumps(sources), capture_output=True, text=True
+    )
+    said = done.stdout.split("=" * 9)[:-1]
+    assert len(said) == len(BOOKS) and "make lab" in (tool.ROOT / "README.md").read_text()
+    for name, traceback in zip(BOOKS, said, strict=True):
+        assert "ModuleNotFoundError" in traceback, name
+        assert re.search(r"^-+> .*course_utils.*make lab.*README\.md", traceback, re.M), name
 
 
 @pytest.mark.parametrize("name", BOOKS)
@@ -49,7 +76,8 @@ def test_links_to_chapters_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", BOOKS)
 def test_every_exercise_of_the_chapter_is_posed_and_checked_with_its_stub(name):
-    source = "\n".join(cell.source for cell in code(BOOKS[name]))
+    cells = [cell.source for cell in code(BOOKS[name])]
+    source = "\n".join(one for one in cells if not one.startswith("%%"))  # a file of its own
     for one in EXERCISES.values():
         if one.id.startswith(name[:2]):
             assert f'exercise("{one.id}")' in source
@@ -70,6 +98,7 @@ def test_every_exercise_of_the_chapter_is_posed_and_checked_with_its_stub(name):
 @pytest.mark.parametrize("name", BOOKS)
 def test_nothing_of_the_machine_is_in_a_saved_output(name):
     text = str([cell.outputs for cell in code(BOOKS[name])])
+    text = re.sub(r"base64,[\w+/=]+", "", text)  # a font: any letters may stand there
     assert not re.search(r"/home/|/root/|/Users/|/work/|0x[0-9a-f]{6}", text)
 
 
@@ -93,7 +122,7 @@ def test_taught_padded_lstm_is_the_imported_one():
 
 
 def test_taught_packed_lstm_is_the_imported_one():
-    from course_utils.packed import pack
+    from course_utils.batches.packed import pack
 
     source = next(
         cell.source for cell in code(BOOKS["02_packing.ipynb"]) if "class PackedLSTM" in cell.source
@@ -111,7 +140,7 @@ def test_taught_packed_lstm_is_the_imported_one():
 
 
 def test_taught_means_are_the_imported_ones():
-    from course_utils.masks import lengths_to_keep_mask, masked_mean
+    from course_utils.batches.masks import lengths_to_keep_mask, masked_mean
 
     source = next(
         cell.source
@@ -128,14 +157,14 @@ def test_taught_means_are_the_imported_ones():
 
 
 def test_taught_collate_is_the_imported_one():
-    from course_utils.batching import collate, pad
+    from course_utils.batches.padding import collate, pad
 
     source = next(
         cell.source
         for cell in code(BOOKS["01_naive_padding.ipynb"])
         if "def collate" in cell.source
     )
-    names = {"torch": torch, "pad": pad}
+    names = {"torch": torch, "pad_and_measure": pad}
     exec(source[source.index("def collate") :].split("\n\n\nbatch")[0], names)
     samples = [(torch.randn(3, 2), 4), (torch.randn(5, 2), 1)]
     for taught, imported in zip(names["collate"](samples), collate(samples), strict=True):
@@ -160,8 +189,11 @@ def test_taught_losses_are_the_imported_ones():
 
 
 def test_taught_attention_pool_is_the_imported_one():
-    both = []
-    here = taught("03_masking_and_the_loss.ipynb", "class AttentionPool", keep=1)["AttentionPool"]
+    from course_utils.batches.masks import lengths_to_keep_mask
+
+    names, both = {"lengths_to_keep_mask": lengths_to_keep_mask}, []
+    name = "AttentionPool"
+    here = taught("03_masking_and_the_loss.ipynb", f"class {name}", **names)[name]
     values, lengths = torch.randn(2, 6, 4), torch.tensor([6, 2])
     for cls in (here, layers.AttentionPool):
         torch.manual_seed(0)
@@ -170,7 +202,7 @@ def test_taught_attention_pool_is_the_imported_one():
 
 
 def test_taught_probe_of_masks_is_the_imported_one():
-    from course_utils.conventions import effect_of_marking, ways_to_mask
+    from course_utils.batches.conventions import effect_of_marking, ways_to_mask
 
     here = taught("04_transformer_masks.ipynb", "def effect_of_marking")["effect_of_marking"]
     for attend in ways_to_mask().values():
@@ -178,7 +210,7 @@ def test_taught_probe_of_masks_is_the_imported_one():
 
 
 def test_taught_masked_transformer_is_the_imported_one():
-    from course_utils import masks
+    from course_utils.batches import masks
 
     names = {one: getattr(masks, one) for one in dir(masks)} | {"sinusoids": layers.sinusoids}
     here = taught("04_transformer_masks.ipynb", "class MaskedTransformer", **names)
@@ -191,8 +223,8 @@ def test_taught_masked_transformer_is_the_imported_one():
 
 
 def test_taught_layers_of_chapter_05_are_the_imported_ones():
-    from course_utils import masks
-    from course_utils.packed import pack
+    from course_utils.batches import masks
+    from course_utils.batches.packed import pack
 
     names = {one: getattr(masks, one) for one in dir(masks)} | {"pack": pack}
     names["pad_packed_sequence"] = torch.nn.utils.rnn.pad_packed_sequence
@@ -210,7 +242,7 @@ def test_taught_layers_of_chapter_05_are_the_imported_ones():
 
 
 def test_solutions_of_chapter_06_make_the_imported_sampler():
-    from course_utils.sampling import BucketBatchSampler
+    from course_utils.batches.sampling import BucketBatchSampler
 
     pooled, order = (EXERCISES[id].solution for id in ("06.1", "06.2"))
     lengths = torch.randint(1, 30, (50,))
@@ -221,7 +253,7 @@ def test_solutions_of_chapter_06_make_the_imported_sampler():
 
 
 def test_taught_packers_and_model_of_chapter_07_are_the_imported_ones():
-    from course_utils import rows
+    from course_utils.batches import rows
 
     name = "07_sequence_packing.ipynb"
     lengths = torch.randint(1, 20, (60,), generator=torch.Generator().manual_seed(0))
@@ -241,7 +273,7 @@ def test_taught_packers_and_model_of_chapter_07_are_the_imported_ones():
 
 
 def test_solutions_of_chapter_07_are_the_imported_functions():
-    from course_utils import rows
+    from course_utils.batches import rows
 
     pack, mask, places, targets = (EXERCISES[f"07.{n}"].solution for n in (1, 2, 3, 4))
     lengths = torch.randint(1, 9, (12,), generator=torch.Generator().manual_seed(0))
@@ -252,6 +284,43 @@ def test_solutions_of_chapter_07_are_the_imported_functions():
     assert torch.equal(mask(document_id)[:, None], rows.document_mask(document_id))
     assert torch.equal(places(document_id), positions)
     assert torch.equal(targets(content, document_id), rows.next_step_targets(content, document_id))
+
+
+def test_taught_attention_of_chapter_08_is_the_imported_one():
+    from course_utils.batches.flat import attend_within, lengths_to_cu_seqlens
+
+    name = "08_flat_batches.ipynb"
+    names = {"attention": torch.nn.functional.scaled_dot_product_attention}
+    here = taught(name, "def attend_by_length", **names)["attend_by_length"]
+    cu_seqlens = lengths_to_cu_seqlens([2, 2, 3, 5, 5, 5])
+    q, k, v = torch.randn(3, 2, 22, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(here(cu_seqlens)(q, k, v), attend_within(cu_seqlens)(q, k, v))
+
+
+def test_solutions_of_chapter_08_are_the_imported_functions():
+    from course_utils.batches import flat
+    from course_utils.batches.rows import document_mask
+
+    borders, mean, _, own = (EXERCISES[f"08.{n}"].solution for n in (1, 2, 3, 4))
+    lengths = torch.tensor([3, 1, 4])
+    cu_seqlens = flat.lengths_to_cu_seqlens(lengths)
+    assert torch.equal(borders(lengths).int(), cu_seqlens)
+    values = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mean(values, cu_seqlens), flat.segment_mean(values, cu_seqlens))
+    document_id, step = flat.cu_seqlens_to_document_id(cu_seqlens)[None], torch.arange(8)
+    b = torch.zeros(1, 1, 1, dtype=torch.int64)
+    mask = own(document_id, b, step[:, None], step[None, :])
+    assert torch.equal(mask[:, None], document_mask(document_id))
+
+
+def test_solution_of_chapter_09_is_the_imported_loss():
+    from course_utils.ranks import loss_of_rank
+
+    def with_the_other(count):
+        count += 3
+
+    values = torch.tensor(10.0), torch.tensor(2), with_the_other, 2
+    assert EXERCISES["09.1"].solution(*values) == loss_of_rank(*values) == 4
 
 
 # --- the tool ---
@@ -415,3 +484,58 @@ def test_check_writes_nothing_and_fails_on_a_fault(folder, capsys):
     before = path.read_bytes()
     assert tool.main(["--check"]) == 1
     assert path.read_bytes() == before
+
+
+def core_and_deeper(book):
+    """Each code cell's syntax tree, and whether it stands in a part that is marked as deeper."""
+    deeper = 0
+    for cell in book.cells:
+        heading = re.match(r"(##+) (.*)", cell.source) if cell.cell_type == "markdown" else None
+        if heading:
+            level = len(heading[1])
+            if level <= deeper and not heading[2].startswith(("Predict", "Why")):
+                deeper = 0
+            if not deeper and "deeper" in heading[2].lower():
+                deeper = level
+        if cell.cell_type == "code" and not cell.source.startswith("%%"):
+            yield ast.parse(cell.source), bool(deeper)
+
+
+def defined(tree):
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {(one.asname or one.name).split(".")[0] for one in node.names}
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_no_core_cell_needs_anything_from_a_deeper_part(name):
+    core, elsewhere = set(), set()
+    for tree, deeper in core_and_deeper(BOOKS[name]):
+        if deeper:
+            elsewhere |= defined(tree)
+            continue
+        core |= defined(tree)
+        read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not (read & elsewhere) - core, ast.unparse(tree)[:200]
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_predictions_can_be_made_and_are_answered(name):
+    source = "\n".join(cell.source for cell in code(BOOKS[name]))
+    assert len(re.findall(r"^\w+ = predict\(", source, re.M)) >= prose(BOOKS[name]).count(
+        "### Predict"
+    )
+    folded = [
+        cell for cell in code(BOOKS[name]) if cell.metadata.get("jupyter", {}).get("outputs_hidden")
+    ]
+    assert sum(".came_out(" in cell.source for cell in folded) == source.count(".came_out(")
+    # What JupyterLab shows of a folded output is how the first one begins.
+    assert all(cell.outputs[0].get("data") == {} for cell in folded if cell.outputs)

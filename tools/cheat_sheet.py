@@ -1,6 +1,6 @@
 """Make the cheat sheet of masks by running torch: ``python tools/cheat_sheet.py``.
 
-With ``--check`` nothing is written; exit 1 where the saved page is not what torch gives now.
+With ``--check`` nothing is written, and it exits 1 where the saved page is not what torch gives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 
 import torch
 
-from course_utils.conventions import (
+from course_utils.batches.conventions import (
     effect_of_marking,
     empty_row_outcomes,
     paths_of_attention,
@@ -47,36 +47,37 @@ footer { margin-top: 2mm; color: #444; font-size: 8pt; }
 @media print { body { padding: 0; max-width: none; } code { background: none; } }
 """
 
-# What to hand over, by what a mark was found to do.
+# What mask to give, by what a mark was found to do.
 GIVE = {
     ("True", "ignored"): "<code>~keep_mask</code>",
     ("True", "the only one attended"): "<code>keep_mask[:, None, None]</code>",
     ("-inf", "ignored"): "0 and −inf, added to scores",
-    ("1.0", "attended like the rest"): "never 0 and 1: hides nothing",
-    ("1.0", "ignored"): "never: not so in training",
+    ("1.0", "attended like the rest"): "never 0 and 1: they hide nothing",
+    ("1.0", "ignored"): "never: differs in training",
 }
 CAUSAL = "<code>triu(1)</code>, a causal mask"
 
 RECIPES = {
-    "Clean at the door": (
-        "<code>x = x.masked_fill(~keep_mask[..., None], 0)</code>: a weight of 0 does not stop "
-        "NaN, nor what overflows."
+    "Clean the input": (
+        "<code>x = x.masked_fill(~keep_mask[..., None], 0)</code>, because a weight of 0 stops "
+        "neither NaN nor what overflows."
     ),
     "Pool with the mask": (
         "Mean: fill with 0, divide by the true count. Max, and before a softmax: fill with −inf. "
         "Padded positions hold junk in training, and perhaps zeros in evaluation."
     ),
     "Empty rows": (
-        "Open such a row, <code>keep_mask[empty, 0] = True</code>, and fill its output with 0."
+        "Let such a row see one step, <code>keep_mask[empty, 0] = True</code>, and fill its output "
+        "with 0."
     ),
     "Causal": (
         "<code>nn.Transformer*</code>: <code>torch.ones(T, T, dtype=torch.bool).triu(1)</code>. "
         "SDPA: <code>.tril() &amp; keep_mask[:, None, None]</code>. With padding on the right, "
-        "real steps need no padding mask as well; the loss does."
+        "real steps do not need a padding mask besides, but the loss does."
     ),
     "Padding on the left": (
         "Mask <em>and</em> <code>position_ids = (keep_mask.long().cumsum(1) - 1).clamp(min=0)"
-        "</code>. Under a causal mask it makes empty rows: let each step see itself."
+        "</code>. With a causal mask, there are empty rows: let each step see itself."
     ),
     "Decoder": (
         "<code>tgt_mask</code>, <code>tgt_key_padding_mask</code>, and "
@@ -84,7 +85,7 @@ RECIPES = {
     ),
     "Loss": (
         "<code>F.cross_entropy(logits[keep_mask], targets[keep_mask])</code>, never "
-        "<code>(loss * keep_mask).mean()</code>. A divisor of at least 1; one for all "
+        "<code>(loss * keep_mask).mean()</code>. Use a divisor of at least 1, the same for all "
         "micro-batches."
     ),
 }
@@ -110,7 +111,7 @@ def page() -> str:
             give = CAUSAL
         names = f"<code>{escape(function)}</code>", f"<code>{escape(argument)}</code>"
         conventions.append((*names, escape(mark).replace("-inf", "−inf"), effect, give))
-    documented = "attended, they write", "<code>keep_mask.long()</code>"
+    documented = "attended (documented)", "<code>keep_mask.long()</code>"
     conventions.append(("Hugging Face", "<code>attention_mask</code>", "1", *documented))
     modes = ["training", "gradients", "eval", "eval, no_grad"]
     outcomes = []
@@ -127,8 +128,8 @@ def page() -> str:
 <body>
 <h1>Masks in PyTorch: which way round?</h1>
 <p><code>keep_mask = torch.arange(T) &lt; lengths[:, None]</code> is (B, T), True = real. Keep this
-one, and convert at the last moment. Not sure about a function? Mark a step, change that step, and
-see whether the output notices.</p>
+mask, and convert it at the last moment. Not sure about a function? Mark a step, change that step,
+and see whether the output changes.</p>
 <h2>What a mark does</h2>
 {_table(heads, conventions)}
 <h2>A row with nothing to attend to</h2>

@@ -1,9 +1,10 @@
 """Set the course up in `.venv`: exactly the versions that were tested, in one command.
 
 `python tools/install.py` is what every make target calls first. Where nothing has changed since it
-last finished, it returns at once; what is half finished, moved or broken it says, and makes anew.
-`python tools/install.py --lab-settings` gives JupyterLab's settings to the environment that runs
-it (conda, Binder). `--site` adds what only the static site needs. Standard library only.
+last finished, it returns at once; it makes again what is half finished, moved or broken.
+`python tools/install.py --lab-settings` writes the course's JupyterLab settings into the
+environment that runs it (conda, Binder). `--site` adds what only the static site needs. It uses
+only the standard library.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import venv
+from contextlib import contextmanager
 from pathlib import Path
 
-import preflight
+import doctor
 
-ROOT = preflight.ROOT
+ROOT = doctor.ROOT
 CPU_INDEX = os.environ.get("TORCH_CPU_INDEX", "https://download.pytorch.org/whl/cpu")
-# Name resolution, connecting and answering together: each of them can hang.
+# For name resolution, connecting and answering together, because each of them can hang.
 PROBE_SECONDS = 10
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 OVERRIDES = {
@@ -32,19 +35,22 @@ OVERRIDES = {
     # Or a notebook opened the next day says "Error displaying widget: model not found".
     "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
 }
+# See that module: JupyterLab would forget a panel whose kernel is gone.
+EXTENSIONS = {"ServerApp": {"jpserver_extensions": {"course_utils.panels.saving": True}}}
+# Or opening a notebook changes it: JupyterLab writes into it what the kernel says of itself. The
+# notebooks are saved with all of that but the version of Python, which differs between learners.
+KERNEL_STARTUP = """\
+if kernel := getattr(get_ipython(), "kernel", None):
+    kernel.language_info.pop("version", None)
+"""
 OPENS_ON = {"LabApp": {"default_url": f"/lab/tree/{FIRST_NOTEBOOK}"}}
 
 
 class InstallError(Exception):
-    """What went wrong and the mend, in words for the person at the keyboard."""
+    """What went wrong and the fix, in words for the person at the keyboard."""
 
 
 # --- What is there already ---
-
-
-def pins(constraints: str) -> dict[str, str]:
-    """Lower-case package name -> version, from the text of a constraints file."""
-    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", constraints.lower(), re.MULTILINE))
 
 
 def wanted(root: Path = ROOT) -> dict[str, str]:
@@ -75,13 +81,29 @@ def runs(python: Path) -> bool:
         return False
 
 
+def stamped(stamp: Path) -> dict[str, str]:
+    """What the file `stamp` says was installed; nothing where it is missing or half written."""
+    try:
+        return json.loads(stamp.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def finished(env: Path, want: dict[str, str]) -> bool:
+    """True where `env` is what is wanted, and its Python is still there."""
+    # A stamp outlives the Python that it was written for, which may be uninstalled.
+    return stamped(env / "course.json") == want and (
+        Path(sys.prefix).resolve() == env or runs(venv_python(env))
+    )
+
+
 def plan(env: Path, want: dict[str, str]) -> tuple[str, str]:
     """What to do about `env`, and the sentence that says so.
 
     Returns:
-        ("nothing", ""), ("update", sentence): pip has to run again, or ("make", sentence): anew.
+        ("nothing", ""), ("update", sentence) where pip has to run again, or ("make", sentence).
     Raises:
-        InstallError: `env` is there, and is not ours to remove.
+        InstallError: `env` exists, and is not ours to remove.
     """
     stamp = env / "course.json"
     if not env.exists() or not any(env.iterdir()):
@@ -91,14 +113,10 @@ def plan(env: Path, want: dict[str, str]) -> tuple[str, str]:
             f"The folder {env} was not made by this course, so it is left alone. "
             "Rename or remove it, then run the command again."
         )
-    try:
-        have = json.loads(stamp.read_text())
-    except ValueError:
-        have = {}
+    have = stamped(stamp)
+    if finished(env, want):
+        return "nothing", ""
     if have == want:
-        # A stamp outlives the Python that it was written for: that one may be uninstalled.
-        if Path(sys.prefix).resolve() == env or runs(venv_python(env)):
-            return "nothing", ""
         return "make", f"The Python behind {env.name} is gone: setting the course up again."
     name = env.name
     if have.get("folder", want["folder"]) != want["folder"]:
@@ -111,6 +129,41 @@ def plan(env: Path, want: dict[str, str]) -> tuple[str, str]:
     return "update", f"The tested versions have changed: bringing {env.name} up to date."
 
 
+# --- One at a time ---
+
+
+def take(file) -> bool:
+    """Lock the open `file` until this process closes it or ends; False where another has the lock.
+
+    Where the file system has no locks, it is True, and the set-up goes on as if it were alone.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextmanager
+def one_at_a_time(env: Path):
+    """Wait, and say so, until no other process is setting `env` up; then keep others waiting."""
+    with env.with_name(f"{env.name}.lock").open("a") as file:
+        if not take(file):
+            print("Another set-up is running here: waiting until it has finished.", flush=True)
+            while not take(file):
+                time.sleep(0.5)
+        yield
+
+
 # --- Where torch comes from ---
 
 PROBE = """
@@ -121,7 +174,7 @@ sys.exit(sys.argv[3] not in page)
 
 
 def index_answers(index: str, wheel: str, seconds: float = PROBE_SECONDS) -> bool:
-    """True where the package index lists a torch wheel whose name begins with `wheel` in time.
+    """True where the package index answers in time, and lists a torch wheel that begins so.
 
     A process of its own asks, because a name look-up that hangs can only be killed.
     """
@@ -143,7 +196,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def wants_cpu_build() -> bool:
-    """True on Linux without a GPU: only there does the default index bring CUDA for nothing."""
+    """True on Linux without a GPU, where the default index would bring CUDA for nothing."""
     return platform.system() == "Linux" and not has_nvidia_gpu()
 
 
@@ -151,9 +204,9 @@ def wants_cpu_build() -> bool:
 
 
 def pip_runner(env: Path):
-    """A function that runs `pip install` with the arguments given, and logs all it says.
+    """A function that runs `pip install` with the given arguments, and logs all that pip says.
 
-    It raises `InstallError` where pip fails. On a terminal, one line shows what pip is at.
+    It raises `InstallError` where pip fails. On a terminal, one line shows what pip is doing.
     """
     log = env / "install.log"
 
@@ -187,8 +240,8 @@ def pip_runner(env: Path):
 
 
 def explain(said: str) -> str:
-    """Pip's failure in a plain sentence with its mend."""
-    if "No space left" in said:
+    """Pip's failure in a plain sentence with its fix."""
+    if re.search("No space left|[Dd]isk quota exceeded", said):
         return "The disk is full: make room, then run the command again."
     if re.search("NewConnection|ConnectTimeout|ReadTimeout|NameResolution|ProxyError", said):
         return "The package index cannot be reached: check the network, then run it again."
@@ -216,7 +269,7 @@ def install(run, version_of: dict[str, str], cpu_index: str | None, say=print) -
     """
     if cpu_index:
         torch = f"torch=={version_of['torch']}"
-        # Alone, and without its dependencies: those come from the default index, at their pins.
+        # torch alone, because its dependencies come from the default index, at their pins.
         only_torch = ("--index-url", cpu_index, "--no-deps", "--timeout", "15", "--retries", "1")
         try:
             run(*only_torch, torch)
@@ -225,12 +278,12 @@ def install(run, version_of: dict[str, str], cpu_index: str | None, say=print) -
             need_room_for_cuda()
     # The build backend at its pin too, instead of whichever is newest on the day.
     run(f"setuptools=={version_of['setuptools']}")
-    run("--no-build-isolation", "-c", "constraints.txt", "-e", ".[test]")
+    run("--no-build-isolation", "-c", "constraints.txt", "-e", ".[course,test]")
 
 
 def need_room_for_cuda() -> None:
     """Raise `InstallError` where the disk cannot take the CUDA libraries that come with torch."""
-    if fault := preflight.disk_fault(preflight.free_disk(), preflight.DISK_TO_INSTALL_CUDA):
+    if fault := doctor.disk_fault(doctor.free_disk(), doctor.DISK_TO_INSTALL_CUDA):
         raise InstallError(f"torch would come with CUDA. {fault}")
 
 
@@ -240,31 +293,38 @@ def set_up(env: Path = ROOT / ".venv") -> None:
     Raises:
         InstallError: the machine does not fit, or pip failed.
     """
-    if fault := preflight.python_fault():
+    if fault := doctor.python_fault():
         raise InstallError(fault)
     want = wanted()
+    if not finished(env, want):
+        if faults := doctor.before_install():
+            raise InstallError("\n".join(faults))
+        with one_at_a_time(env):
+            bring_up(env, want)
+    lab_settings(env)  # they need no pip, and may have changed
+
+
+def bring_up(env: Path, want: dict[str, str]) -> None:
+    """Make or update `env`, unless another process has done so meanwhile."""
     todo, sentence = plan(env, want)
     if todo == "nothing":
-        lab_settings(env)  # they need no pip, and may have changed
         return
-    if faults := preflight.before_install():
-        raise InstallError("\n".join(faults))
     print(sentence, flush=True)
     stamp = env / "course.json"
     if todo == "make":
         if env.exists():
             shutil.rmtree(env)
-        if fault := preflight.disk_fault(preflight.free_disk(), preflight.DISK_TO_INSTALL):
+        if fault := doctor.disk_fault(doctor.free_disk(), doctor.DISK_TO_INSTALL):
             raise InstallError(fault)
         env.mkdir()
-    # From here until the end the stamp says "not finished".
+    # From here to the end, the stamp says "not finished".
     stamp.write_text("{}\n")
     if todo == "make":
         try:
             venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(env)
         except subprocess.CalledProcessError as error:
             raise InstallError(f"{sys.executable} could not make {env} ({error}).") from None
-    version_of = pins((ROOT / "constraints.txt").read_text())
+    version_of = doctor.pins((ROOT / "constraints.txt").read_text())
     cpu_index = None
     if wants_cpu_build():
         if index_answers(CPU_INDEX, f"torch-{version_of['torch']}"):
@@ -274,7 +334,6 @@ def set_up(env: Path = ROOT / ".venv") -> None:
     if platform.system() == "Linux" and not cpu_index:
         need_room_for_cuda()
     install(pip_runner(env), version_of, cpu_index)
-    lab_settings(env)
     stamp.write_text(json.dumps(want, indent=1) + "\n")
     print(f"{env.name} is ready.", flush=True)
 
@@ -285,20 +344,24 @@ def add_site(env: Path = ROOT / ".venv") -> None:
     Raises:
         InstallError: pip failed.
     """
-    # A stamp of its own: it goes with `env`, and `set_up` may run in between.
+    # It has a stamp of its own, which is removed with `env`; `set_up` may run in between.
     stamp, want = env / "site.json", wanted()
-    if stamp.exists() and json.loads(stamp.read_text()) == want:
+    if stamped(stamp) == want:
         return
-    print("Adding what builds the site, once.", flush=True)
-    pip_runner(env)("--no-build-isolation", "-c", "constraints.txt", "-e", ".[test,site]")
-    stamp.write_text(json.dumps(want) + "\n")
+    with one_at_a_time(env):
+        if stamped(stamp) == want:
+            return
+        print("Adding what builds the site, once.", flush=True)
+        asked = ".[course,test,site]"
+        pip_runner(env)("--no-build-isolation", "-c", "constraints.txt", "-e", asked)
+        stamp.write_text(json.dumps(want) + "\n")
 
 
 # --- JupyterLab's settings ---
 
 
 def add_settings(path: Path, settings: dict) -> None:
-    """Write `settings` into the JSON file `path`; what the file says already stays as it is."""
+    """Write `settings` into the JSON file `path`; what is already in the file stays as it is."""
     there = {}
     if path.exists():
         try:
@@ -310,13 +373,24 @@ def add_settings(path: Path, settings: dict) -> None:
     for name in settings.keys() & there.keys():
         if isinstance(there[name], dict):
             merged[name] = {**settings[name], **there[name]}
+    if merged == there:
+        return  # or a folder that can only be read would stop what needs no writing
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(merged, indent=2) + "\n")
 
 
 def lab_settings(prefix: Path) -> None:
-    """Make the JupyterLab under `prefix` ask no questions and show Markdown as a page."""
+    """Make the JupyterLab under `prefix` ask nothing, and leave a notebook as it was opened."""
     add_settings(prefix / "share/jupyter/lab/settings/overrides.json", OVERRIDES)
+    # These files are the course's own, so what an earlier version wrote there is removed.
+    for name, text in (
+        ("jupyter/jupyter_server_config.d/variable_length_batches.json", json.dumps(EXTENSIONS)),
+        ("ipython/startup/variable_length_batches.py", KERNEL_STARTUP),
+    ):
+        path = prefix / "etc" / name
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
 
 def main(arguments: list[str]) -> int:
@@ -340,7 +414,7 @@ def main(arguments: list[str]) -> int:
         print("\nStopped. Run the command again to go on.", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"The set-up stopped: {error}. Mend that, then run it again.", file=sys.stderr)
+        print(f"The set-up stopped: {error}. Fix that, then run it again.", file=sys.stderr)
         return 1
     return 0
 

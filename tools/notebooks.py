@@ -6,16 +6,18 @@
     python tools/notebooks.py --tidy     save them that way without running them
 
 Kept: outputs and execution counts. Dropped: widget state, widget views (their static picture
-with alt text stays), timestamps, and whatever else differs from one run to the next. Made anew:
-the slide marks (`tools/slides.py`); a heading begins a cell, because a slide begins there. A cell
+with alt text stays), timestamps, and whatever else differs from one run to the next. Made again:
+the slide marks (`tools/slides.py`); a heading begins a cell, because a slide begins there. From
+a *Predict* to the cell with its answer, outputs are folded until their cell is run. A cell
 tagged `nbval-ignore-output` shows figures of one machine; while no code cell of its notebook
 has changed, its saved output stays, so that a second run changes nothing (FRESH=1 measures
-anew).
+again).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -26,20 +28,31 @@ import time
 
 import nbformat
 from nbclient import NotebookClient
-from slides import mark, split_at_headings
+from slides import mark, split_at_headings, without_placeholder
+
+from course_utils.exercises import progress
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 COPIES = ROOT / "notebook-copies"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# What JupyterLab writes when a kernel starts (see KERNEL_STARTUP in install.py), so that opening a
+# notebook changes nothing.
 METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+    },
 }
 
 
 def _git(path: pathlib.Path, *arguments: str) -> str | None:
-    """What git prints in the folder of `path`; None where it fails or is not there."""
+    """What git prints in the folder of `path`; None where git fails or is not installed."""
     try:
         command = ["git", *arguments]
         done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
@@ -65,8 +78,43 @@ def keep_copy(path: pathlib.Path) -> pathlib.Path | None:
     return copy
 
 
+def fold(notebook: nbformat.NotebookNode) -> None:
+    """Fold, in place, the outputs that give the answer to a *Predict*.
+
+    They are those of the cells after `guess = predict(...)`, down to the one that says
+    `guess.came_out(...)`. JupyterLab unfolds an output when its cell is run. Until then it shows
+    how the first output begins, which may be the answer: so the first one here is empty.
+    """
+    asked: set[str] = set()
+    for cell in _code(notebook):
+        if asked:
+            cell.metadata["jupyter"] = {"outputs_hidden": True}
+            if cell.outputs:
+                cell.outputs = [nbformat.v4.new_output("display_data", {}), *cell.outputs]
+        asked -= {name for name in asked if f"{name}.came_out(" in cell.source}
+        asked |= set(re.findall(r"^(\w+) = predict\(", cell.source, re.M))
+
+
+def _show_progress(notebook: nbformat.NotebookNode) -> None:
+    """Bring the cards of `progress()` up to date, in place: a new chapter changes all of them."""
+    before = os.environ.get("COURSE_PROGRESS")
+    os.environ["COURSE_PROGRESS"] = "off"
+    try:
+        with contextlib.chdir(FOLDER):  # where its links lead
+            card = progress()
+            data = {"text/html": card._repr_html_(), "text/plain": repr(card)}
+    finally:
+        if before is None:
+            del os.environ["COURSE_PROGRESS"]
+        else:
+            os.environ["COURSE_PROGRESS"] = before
+    for cell in _code(notebook):
+        if cell.source.split("\n")[-1] == "progress()" and cell.outputs:
+            cell.outputs[-1].data = nbformat.from_dict(data)
+
+
 def _collapse(text: str) -> str:
-    # A progress bar writes over its own line; what a reader sees is what was written last.
+    # A progress bar writes over its own line; a reader sees only what was written last.
     return re.sub(r"[^\n]*\r(?=[^\n])", "", text)
 
 
@@ -80,7 +128,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type != "code":
             continue
         outputs = []
-        for output in cell.outputs:
+        for output in without_placeholder(cell.outputs):
             output.pop("transient", None)
             if outputs and output.get("name", "") == outputs[-1].get("name"):
                 outputs[-1].text += output.text
@@ -93,7 +141,9 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "stream":
                 output.text = _collapse(output.text)
         cell.outputs = outputs
+    _show_progress(notebook)
     mark(notebook)
+    fold(notebook)
     return notebook
 
 
@@ -109,7 +159,12 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
         found.append("stderr in the outputs")
     pictures = ("image/png", "image/jpeg", "image/svg+xml")
     if any(key in output.get("data", {}) for c in code for output in c.outputs for key in pictures):
-        found.append("a picture without alt text: show it with course_utils.plots.figure")
+        found.append("a picture without alt text: show it with course_utils.pictures.charts.figure")
+    sources = [cell.source for cell in code]
+    asked = re.findall(r"^(\w+) = predict\(", "\n".join(sources), re.M)
+    answered = re.findall(r"(\w+)\.came_out\(", "\n".join(sources))
+    if asked != answered:
+        found.append("a Predict without what came out, or one that begins before another has ended")
     before = nbformat.writes(notebook)
     if nbformat.writes(clean(nbformat.reads(before, as_version=4))) != before:
         found.append(
@@ -136,7 +191,8 @@ def execute(path: pathlib.Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     # The environment's own kernel, whatever name the notebook was saved with.
     notebook.metadata = nbformat.from_dict(METADATA)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": FOLDER}})
+    os.environ["COURSE_PROGRESS"] = "off"  # what a learner has solved here is not to be saved
+    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": FOLDER}})
     # ipykernel warns about its own transport on stderr; a cell's stderr is an output, not this.
     client.execute(stderr=subprocess.DEVNULL)
     clean(notebook)

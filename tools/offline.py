@@ -1,8 +1,8 @@
-"""Run a command where only this machine answers: in a network of its own, which is loopback alone.
+"""Run a command where only this machine answers: in a network of its own, with only a loopback.
 
 `python tools/offline.py COMMAND …` needs Linux, and the right to make namespaces (`unshare`, of
-util-linux). Where that is not to be had, it says so, and runs the command as it is; with OFFLINE=1
-it refuses instead. Standard library only.
+util-linux). Where it lacks these, it says so, and runs the command as it is; with OFFLINE=1 it
+refuses instead. It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 
-# Addresses that are kept for examples (RFC 5737, RFC 3849): nobody has them.
+# Addresses reserved for examples (RFC 5737, RFC 3849), which nobody has.
 ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
@@ -57,7 +57,7 @@ def cut() -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Become the command, without the network where that can be; 1 where it may not be with it."""
+    """Become the command, without the network if possible; 1 where it must not run with it."""
     if arguments[:1] == ["--inside"]:
         loopback_up()
         if why := fault():

@@ -7,8 +7,8 @@ The pages need no network and no kernel: reveal.js, the notebook's outputs and e
 picture are inside. reveal.js itself comes from PyPI the first time, at the version and hash of
 `tools/reveal.txt`, and is kept beside them.
 
-What goes where is decided by one rule, `mark`, and written into the cells' metadata by
-`tools/notebooks.py`, so that JupyterLab and nbconvert show the same slides.
+One rule, `mark`, decides what goes where; `tools/notebooks.py` writes it into the cells' metadata,
+so that JupyterLab and nbconvert show the same slides.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ FOLDER = ROOT / "notebooks"
 SLIDES = ROOT / "build" / "slides"
 LOCK = ROOT / "tools" / "reveal.txt"
 INSIDE = "sphinx_revealjs/_static/revealjs/"
-# Pixels that one slide has room for, of 720; a line of prose and of code, and what fits on each.
+# Pixels of 720 that one slide has room for; those of a line of prose and of code, and their widths.
 ROOM = 690
 PROSE, CODE, ROW = 34, 22, 32
 PROSE_WIDTH, CODE_WIDTH = 94, 120
-# Prose of more lines than this is for the one who speaks, not for the wall.
+# Prose of more lines than this is for the speaker, not for the wall.
 SHORT = 4
 
 
 class SlidesError(Exception):
-    """What went wrong and the mend, in words for the person at the keyboard."""
+    """What went wrong and the fix, in words for the person at the keyboard."""
 
 
 # --- The rule ---
@@ -92,24 +92,32 @@ def height(cell: nbformat.NotebookNode) -> int:
     return total
 
 
+def is_choice(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell shows the options of a *Predict*."""
+    return cell.cell_type == "code" and bool(re.search(r"^\w+ = predict\(", cell.source, re.M))
+
+
 def hides_code(cell: nbformat.NotebookNode) -> bool:
-    """Whether a slide shows only what a cell gives: a picture, a task, or what else needs room."""
+    """Whether a slide shows only a cell's output: a picture, a task, or what else needs room."""
     return cell.cell_type == "code" and (
-        has_picture(cell) or is_card(cell) or (bool(cell.outputs) and height(cell) > ROOM)
+        has_picture(cell)
+        or is_card(cell)
+        or is_choice(cell)
+        or (bool(cell.outputs) and height(cell) > ROOM)
     )
 
 
 def mark(notebook: nbformat.NotebookNode) -> None:
-    """Write each cell's place in the slides into its metadata, in place, whatever stood there.
+    """Write each cell's place in the slides into its metadata, in place, whatever was there.
 
-    A title or section begins a slide, a smaller heading one below it. A picture and an exercise
-    have one to themselves; the answer to a *Predict*, and what no longer fits, begin one. Long
-    prose and what there is to see become the speaker's notes. Stubs are left out: they are for
-    the keyboard.
+    A title or section begins a slide, and a smaller heading begins one below it. A picture or an
+    exercise has a slide to itself; the answer to a *Predict*, and what no longer fits, begin a new
+    one. Long prose and "What to see" become the speaker's notes. Stubs are left out, because they
+    are for the keyboard.
     """
     used, bare, answer_next = 0, False, False
     for cell in notebook.cells:
-        source, own = cell.source, hides_code(cell)
+        source, own = cell.source, hides_code(cell) and not is_choice(cell)
         pixels = ROOM if own else height(cell)
         if re.match("##? ", source):
             kind = "slide"
@@ -120,6 +128,8 @@ def mark(notebook: nbformat.NotebookNode) -> None:
             kind = "notes" if long else "-"
         elif re.search(r'^check\("', source, re.M):
             kind = "skip"
+        elif is_choice(cell):
+            kind = "-"  # the options are on their question's slide
         else:
             kind = "subslide" if own or answer_next else "-"
         if kind == "-" and used + pixels > ROOM:
@@ -128,8 +138,8 @@ def mark(notebook: nbformat.NotebookNode) -> None:
         if kind not in ("notes", "skip"):
             used = pixels if kind.endswith("slide") else used + pixels
             bare = source.startswith("##") and _lines(source, PROSE_WIDTH) <= SHORT + 2
-            # What answers a question must not stand beside it.
-            answer_next = source.startswith("### Predict")
+            # The answer to a question must not be on its slide.
+            answer_next = source.startswith("### Predict") or is_choice(cell)
 
 
 # --- reveal.js ---
@@ -145,7 +155,7 @@ def reveal(say=print) -> dict[str, str]:
     wheel = next(iter(sorted(SLIDES.glob("sphinx_revealjs-*.whl"))), None)
     if wheel is None:
         say("Getting reveal.js, once (2 MB).")
-    # With --no-index pip only compares the hash, and needs no network.
+    # With --no-index, pip only compares the hash, and needs no network.
     where = ["--no-index", "--find-links", str(SLIDES)] if wheel else []
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--dest", str(SLIDES), *where, "-r", str(LOCK)]
@@ -172,11 +182,21 @@ def reveal(say=print) -> dict[str, str]:
 # --- The pages ---
 
 
+def without_placeholder(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Leave out the empty output with which one that is folded begins (`notebooks.fold`)."""
+    return [output for output in outputs if output.get("data") != {}]
+
+
 def for_the_wall(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Hide, in place, the code that has no room on a slide, and lead links to other slides."""
+    """Hide, in place, the code that has no room on a slide, and lead links to other slides.
+
+    The empty outputs of folded cells go: nbconvert has no picture of nothing.
+    """
     for cell in notebook.cells:
         if hides_code(cell):
             cell.metadata["transient"] = {"remove_source": True}
+        if "outputs" in cell:
+            cell.outputs = without_placeholder(cell.outputs)
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\((\d\d_\w+)\.ipynb\)", r"(\1.slides.html)", cell.source)
             cell.source = re.sub(r"\((\w+\.(?:md|html))\)", r"(../../notebooks/\1)", cell.source)

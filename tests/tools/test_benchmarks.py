@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import samplers
 from benchmarks.samplers import BEGIN, Policy, Row, measure, ours, save, table, verdict
-from course_utils.sampling import BucketBatchSampler, describe_epoch
+from course_utils.batches.sampling import BucketBatchSampler, describe_epoch
 
 LENGTHS = [1, 2, 3, 8, 2, 5]
 THEIRS = Row("theirs", False, 0.8, 50.0, 0.1, 0.2, 100, 1.0)
@@ -37,7 +37,7 @@ def test_rows_are_means_over_rounds_and_each_epoch_is_planned_once():
     )
     row, mine = measure([policy, ours(LENGTHS, 2, 2)], rounds=3)
     assert planned == [0, 1, 2, 3, 4, 5] and len(policy.milliseconds) == 6
-    assert row.fill == pytest.approx(21 / 33) and row.largest == 24 and row.met_again == 1
+    assert row.fill == pytest.approx(21 / 33) and row.largest == 24 and row.repeats == 1
     assert not row.is_ours and mine.is_ours
     sampler = BucketBatchSampler(LENGTHS, 2, pool_batches=2)
     fills = [describe_epoch(sampler, epoch).fill for epoch in (1, 3, 5)]
@@ -68,7 +68,7 @@ def test_a_table_marks_what_is_over_the_budget():
         ([OURS._replace(fill=0.81)], "**fuller**, 0.810 to 0.800"),
         ([OURS._replace(fill=0.805)], "**as full**"),
         ([OURS._replace(fill=0.79)], "**less full**"),
-        ([OURS._replace(fill=0.9, met_again=0.21)], "none of ours here is as random"),
+        ([OURS._replace(fill=0.9, repeats=0.21)], "none of ours here is as random"),
         ([OURS._replace(fill=0.9, batches=60.0)], "**more batches**, 60.0 to 50.0"),
         ([OURS, OURS._replace(fill=0.9)], "**fuller**, 0.900"),
         ([OURS._replace(fill=0.7), OURS._replace(fill=0.9, batches=60.0)], "**less full**, 0.700"),

@@ -56,6 +56,26 @@ def test_an_answer_never_stands_beside_its_question():
     assert kinds == ["subslide", "notes", "subslide"]
 
 
+def test_the_options_of_a_question_stand_beside_it_and_its_answer_is_folded():
+    book = notebooks.clean(
+        new_notebook(
+            cells=[
+                new_markdown_cell("### Predict\n\n*What?*"),
+                new_code_cell('guess = predict("a", "b")', outputs=shown("<ul></ul>")),
+                new_code_cell("print(1)"),
+                new_code_cell("guess.came_out('a')"),
+                new_code_cell("print(2)"),
+            ]
+        )
+    )
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in book.cells]
+    assert kinds == ["subslide", "-", "subslide", "-", "-"]
+    folded = [cell.metadata.get("jupyter") == {"outputs_hidden": True} for cell in book.cells]
+    assert folded == [False, False, True, True, False]
+    book.cells.pop(3)
+    assert any("Predict without what came out" in one for one in notebooks.faults(book))
+
+
 def test_what_does_not_fit_begins_another_slide_and_long_prose_is_spoken():
     ten = "\n".join(["x = 1"] * 10)
     _, kinds = marked(
@@ -133,7 +153,7 @@ def test_a_page_holds_everything_and_asks_nobody():
 def test_on_a_slide_pictures_and_tasks_stand_without_their_code():
     page = slides.export(PATHS[0], FILES)
     assert "Exercise 00.1" in page and "your code here" not in page
-    assert "padding_slider" not in page and "japanese_vowels" in page
+    assert "PaddingSlider" not in page and "japanese_vowels" in page
     assert 'href="01_naive_padding.slides.html"' in page
     assert 'href="../../notebooks/glossary.md"' in page
 

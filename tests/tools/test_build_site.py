@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from build_site import SiteError, fetch
 
-from course_utils.svg import Canvas
-from course_utils.widgets import Panel
+from course_utils.panels.panel import Panel, Slider
+from course_utils.pictures.svg import Canvas
 
 
 def test_without_npm_the_mend_is_said(tmp_path, monkeypatch):
@@ -60,9 +60,16 @@ def test_a_public_copy_is_found_by_its_name(monkeypatch):
     assert "/gh/someone/course/" in build_site.index((build_site.ROOT / "README.md").read_text())
 
 
+class Box(Panel):
+    def controls_for(self, values):
+        return [Slider("n", "Number", 1, 2)]
+
+    def draw(self, n):
+        return Canvas(100, 20).picture("A box."), ""
+
+
 def test_a_panel_is_put_before_its_picture():
-    canvas = Canvas(100, 20)
-    panel = Panel(lambda n: (canvas.picture("A box."), ""), [], {"n": 1})
+    panel = Box({"n": 1})
     data, _ = panel._repr_mimebundle_()
     data = {name: data[name] for name in ("text/html", "text/plain")}
     saved = nbformat.v4.new_output("execute_result", data)
@@ -84,3 +91,31 @@ def test_any_change_of_the_package_or_of_a_cell_makes_the_panels_anew(monkeypatc
     assert build_site.key(one) == before
     one.cells[0].source = "2"
     assert build_site.key(one) != before
+
+
+def test_only_what_a_panel_builds_on_is_run_for_it():
+    sources = [
+        "import torch\nfrom some import fit, trained",
+        "lengths = [3, 2]",
+        "model = trained()",
+        "fit(model, lengths)",
+        "losses = [fit(model, n) for n in lengths]",
+        "print(lengths)",
+        "lengths.append(1)",
+        "other = 1",
+        "lengths[0] = other",
+        "panel(lengths)",
+        "late = 1",
+    ]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells.insert(0, nbformat.v4.new_markdown_cell("Words."))
+    # `fit` may have changed the lengths that it was given, and so needs all that it is made of.
+    assert build_site.needed(cells, [10]) == [1, 2, 3, 4, 7, 8, 9, 10]
+    assert build_site.needed(cells, []) == []
+
+
+@pytest.mark.parametrize("path", sorted(build_site.FOLDER.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_what_the_site_runs_of_a_chapter_holds_its_panels(path):
+    cells = nbformat.read(path, as_version=4).cells
+    shown = build_site.panel_cells(nbformat.read(path, as_version=4))
+    assert set(shown) <= set(build_site.needed(cells, shown))

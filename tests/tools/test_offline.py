@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 
+import doctor
 import offline
-import preflight
 import pytest
 
-TOOL = preflight.ROOT / "tools/offline.py"
+TOOL = doctor.ROOT / "tools/offline.py"
 WAYS = """
 import json, socket
 def tried(what):

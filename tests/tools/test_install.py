@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import install
 import pytest
 
+import notebooks
+
 PINS = {"torch": "2.13.0", "setuptools": "84.2.1"}
 WHEEL = "torch-2.13.0"
 
@@ -149,7 +151,7 @@ def test_torch_comes_first_from_the_cpu_index_and_the_rest_from_the_default_one(
     assert torch[:3] == ("--index-url", "https://cpu.example/whl", "--no-deps")
     assert "--timeout" in torch and "--retries" in torch and torch[-1] == "torch==2.13.0"
     assert backend == ("setuptools==84.2.1",)
-    assert rest == ("--no-build-isolation", "-c", "constraints.txt", "-e", ".[test]")
+    assert rest == ("--no-build-isolation", "-c", "constraints.txt", "-e", ".[course,test]")
 
 
 def test_without_a_cpu_index_only_the_default_one_is_asked():
@@ -169,19 +171,23 @@ def test_a_cpu_index_that_fails_midway_is_left_for_the_default_one(monkeypatch):
 
     monkeypatch.setattr(install, "need_room_for_cuda", lambda: None)
     install.install(run, PINS, "https://cpu.example/whl", say=said.append)
-    assert calls[-1][-1] == ".[test]"
+    assert calls[-1][-1] == ".[course,test]"
     assert len(said) == 1 and "default index" in said[0]
 
 
 def test_cuda_is_not_begun_on_a_disk_that_cannot_hold_it(monkeypatch):
-    monkeypatch.setattr(install.preflight, "free_disk", lambda: install.preflight.DISK_TO_INSTALL)
+    monkeypatch.setattr(install.doctor, "free_disk", lambda: install.doctor.DISK_TO_INSTALL)
     with pytest.raises(install.InstallError, match=r"CUDA.*GiB"):
         install.need_room_for_cuda()
 
 
 def test_pins_are_read_from_the_constraints():
     text = '# a==1\nRuamel.yaml==0.19\ntorch==2.13.0\ncolorama==0.4 ; sys_platform == "win32"\n'
-    assert install.pins(text) == {"ruamel.yaml": "0.19", "torch": "2.13.0", "colorama": "0.4"}
+    assert install.doctor.pins(text) == {
+        "ruamel.yaml": "0.19",
+        "torch": "2.13.0",
+        "colorama": "0.4",
+    }
 
 
 def test_a_pip_that_fails_is_told_in_plain_words_and_logged(tmp_path, monkeypatch):
@@ -314,7 +320,7 @@ def course(tmp_path, monkeypatch):
     monkeypatch.setattr(install, "pip_runner", runner)
     monkeypatch.setattr(install, "wanted", lambda: wanted(tmp_path))
     monkeypatch.setattr(install, "wants_cpu_build", lambda: False)
-    monkeypatch.setattr(install.preflight, "free_disk", lambda: 100 * install.preflight.GIB)
+    monkeypatch.setattr(install.doctor, "free_disk", lambda: 100 * install.doctor.GIB)
     # A real environment, without the seconds that a pip in it takes.
     builder = install.venv.EnvBuilder
     monkeypatch.setattr(install.venv, "EnvBuilder", lambda **_: builder(symlinks=os.name != "nt"))
@@ -359,9 +365,67 @@ def test_an_interrupted_update_is_not_taken_for_finished(course):
     assert install.plan(env, install.wanted())[0] == "make"
 
 
+TERMINAL = """
+import sys, time, pathlib, install
+root = pathlib.Path(sys.argv[1])
+
+def runner(env):
+    def run(*arguments):
+        with (root / "asked").open("a") as file:
+            print(*arguments, file=file)
+        time.sleep(0.5)
+    return run
+
+wanted, builder = install.wanted, install.venv.EnvBuilder
+install.pip_runner = runner
+install.wanted = lambda: wanted(root)
+install.wants_cpu_build = install.need_room_for_cuda = lambda: None
+install.venv.EnvBuilder = lambda **_: builder(symlinks=True)
+install.runs = lambda python: python.exists()
+install.set_up(root / ".venv")
+"""
+
+
+def terminal(folder):
+    """`set_up` in a process of its own, where pip only writes down what it was asked for."""
+    command = [sys.executable, "-c", TERMINAL, str(folder)]
+    return subprocess.Popen(command, cwd=install.ROOT / "tools", stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((install.ROOT / name).read_text())
+    return tmp_path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the environments are made with links")
+def test_of_two_set_ups_at_once_the_second_waits_and_finds_all_done(folder):
+    both = [terminal(folder), terminal(folder)]
+    said = sorted(process.communicate(timeout=60)[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == "Another set-up is running here: waiting until it has finished.\n"
+    assert ".venv is ready." in said[1] and "Another" not in said[1]
+    assert len((folder / "asked").read_text().splitlines()) == 2  # the build backend, and the rest
+    assert install.stamped(folder / ".venv/course.json") == install.wanted(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the environments are made with links")
+def test_a_set_up_that_was_killed_keeps_nobody_waiting(folder):
+    first = terminal(folder)
+    while not (folder / "asked").exists():
+        time.sleep(0.05)
+    second = terminal(folder)
+    assert second.stdout.readline().startswith("Another set-up is running")
+    first.kill()
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "was not finished" in said and ".venv is ready." in said
+    first.communicate()
+
+
 def test_a_full_disk_stops_before_anything_is_made(course, monkeypatch):
     env, asked, _ = course
-    monkeypatch.setattr(install.preflight, "free_disk", lambda: install.preflight.GIB)
+    monkeypatch.setattr(install.doctor, "free_disk", lambda: install.doctor.GIB)
     with pytest.raises(install.InstallError, match=r"1\.0 GiB of disk"):
         install.set_up(env)
     assert asked == [] and not env.exists()
@@ -370,7 +434,7 @@ def test_a_full_disk_stops_before_anything_is_made(course, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (install.InstallError("the mend"), 1, "the mend"),
+        (install.InstallError("the fix"), 1, "the fix"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied"),
         (KeyboardInterrupt(), 130, "Run the command again"),
     ],
@@ -433,6 +497,8 @@ def test_jupyterlab_reads_them(tmp_path, monkeypatch):
     )
     url, overrides = done.stdout.splitlines()
     assert url == "/lab/tree/notebooks/00_start_here.ipynb"
+    assert (tmp_path / "etc/ipython/startup/variable_length_batches.py").exists()
+    assert len(list((tmp_path / "etc/jupyter/jupyter_server_config.d").iterdir())) == 1
     assert overrides == str(install.OVERRIDES)
 
 
@@ -441,8 +507,27 @@ def test_what_builds_the_site_is_added_once_and_again_when_versions_change(tmp_p
     monkeypatch.setattr(install, "pip_runner", lambda env: lambda *words: asked.append(words))
     install.add_site(tmp_path)
     install.add_site(tmp_path)
-    assert len(asked) == 1 and asked[0][-1] == ".[test,site]" and "constraints.txt" in asked[0]
+    assert (
+        len(asked) == 1 and asked[0][-1] == ".[course,test,site]" and "constraints.txt" in asked[0]
+    )
     changed = install.wanted() | {"versions": "others"}
     monkeypatch.setattr(install, "wanted", lambda: changed)
     install.add_site(tmp_path)
     assert len(asked) == 2
+
+
+def test_a_kernel_says_of_itself_what_the_notebooks_are_saved_with():
+    """Or JupyterLab would write it into a notebook that is only opened, and mark it as changed."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel()
+    try:
+        said = client.kernel_info(reply=True, timeout=60)["content"]["language_info"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert said == notebooks.METADATA["language_info"]
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    shown = {"display_name": spec.display_name, "language": spec.language, "name": "python3"}
+    assert shown == notebooks.METADATA["kernelspec"]

@@ -1,9 +1,11 @@
 """One set of versions, in pyproject.toml, constraints.txt, environment.yml and the workflow."""
 
 import re
+import subprocess
+import sys
 import tomllib
 
-import preflight
+import doctor
 import pytest
 import yaml
 from packaging.markers import default_environment
@@ -11,9 +13,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-ROOT = preflight.ROOT
+ROOT = doctor.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
+ALONE = [Requirement(line) for line in PROJECT["dependencies"]]
+COURSE = [Requirement(line) for line in PROJECT["optional-dependencies"]["course"]]
+RUNTIME = ALONE + COURSE
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 BENCH = [Requirement(line) for line in PROJECT["optional-dependencies"]["bench"]]
 BENCH_PINS = "benchmarks/requirements.txt"
@@ -109,6 +113,38 @@ def test_constraints_are_complete():
     assert len(seen) > 100
 
 
+def test_the_package_alone_brings_torch_alone():
+    """As installed: what `pip install` without an extra follows."""
+    from importlib.metadata import distribution
+
+    course = distribution("variable-length-batches")
+    lines = [Requirement(line) for line in course.requires]
+    assert [one.name for one in lines if not one.marker or one.marker.evaluate({"extra": ""})] == [
+        "torch"
+    ]
+    extra = {one.name for one in lines if one.marker and one.marker.evaluate({"extra": "course"})}
+    assert extra == {requirement.name for requirement in COURSE}
+
+
+def test_the_oracle_needs_torch_alone():
+    """In a Python where nothing of the extra [course] can be imported."""
+    absent = sorted(requirement.name for requirement in COURSE)
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+        "import warnings; warnings.simplefilter('ignore')  # torch's own, on missing numpy\n"
+        "from course_utils.testing import batch_invariance\n"
+        "import torch\n"
+        "samples = [torch.randn(length, 3) for length in (2, 5, 3, 4)]\n"
+        "def collate(some):\n"
+        "    return torch.nn.utils.rnn.pad_sequence(some, batch_first=True)\n"
+        "print(batch_invariance(torch.nn.LSTM(3, 4, batch_first=True), samples, collate,\n"
+        "    run=lambda model, batch: model(batch)[1][0][0]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "another order" in done.stdout
+
+
 def test_environment_yml_has_the_tested_versions():
     _, pins = conda()
     tested = constraints()
@@ -134,7 +170,7 @@ def test_binder_has_the_same_environment():
 
 def test_every_place_means_the_same_pythons():
     supported = SpecifierSet(PROJECT["requires-python"])
-    fitting = [minor for minor in range(30) if preflight.python_fits((3, minor))]
+    fitting = [minor for minor in range(30) if doctor.python_fits((3, minor))]
     assert fitting == [minor for minor in range(30) if supported.contains(f"3.{minor}.4")]
 
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
@@ -156,10 +192,19 @@ def test_the_citation_names_this_version():
 
 def test_ruff_reads_the_oldest_python():
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
-    assert ruff["target-version"] == "py{}{}".format(*preflight.OLDEST)
+    assert ruff["target-version"] == "py{}{}".format(*doctor.OLDEST)
 
 
 def test_this_environment_is_a_tested_one():
     assert SpecifierSet(PROJECT["requires-python"]).contains(
         default_environment()["python_full_version"]
     )
+
+
+def test_the_actions_of_the_workflows_are_pinned_by_commit():
+    """A tag can be moved to other code; the comment says which one the commit had."""
+    workflows = list((ROOT / ".github/workflows").glob("*.y*ml"))
+    used = re.findall(r"\buses: *(.*)", "\n".join(file.read_text() for file in workflows))
+    assert len(workflows) == 3 and len(used) >= 9
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+(\.\d+){2}", action), action

@@ -6,12 +6,12 @@ import re
 import subprocess
 import sys
 
+import doctor
 import nbformat
-import preflight
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from .nbval_report import Row, ask
+from tests.nbval_report import Row, ask
 
 TABLE = r"small\.ipynb +\d+\.\d +(\d+) +(\d+/\d+) +(\d+)%"
 
@@ -75,15 +75,15 @@ def test_a_kernel_that_does_not_say_is_not_known(contents):
     assert math.isnan(peak) and not cuda
 
 
-def run(folder, *cells: nbformat.NotebookNode):
+def run(folder, *cells: nbformat.NotebookNode, options=()):
     """Run a notebook of these cells under nbval, with the table: the finished process."""
     book = new_notebook(cells=cells)
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(book, folder / "small.ipynb")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-p", "tests.nbval_report", "--nbval", "--nbval-current-env"]
-    command += ["--rootdir", str(folder), str(folder / "small.ipynb")]
-    return subprocess.run(command, cwd=preflight.ROOT, capture_output=True, text=True)
+    command += [*options, "--rootdir", str(folder), str(folder / "small.ipynb")]
+    return subprocess.run(command, cwd=doctor.ROOT, capture_output=True, text=True)
 
 
 def cell(source: str, *outputs, **metadata):
@@ -94,13 +94,15 @@ def printed(text: str):
     return new_output("stream", name="stdout", text=f"{text}\n")
 
 
-def test_a_share_too_low_fails_a_run_whose_cells_all_pass(tmp_path):
+@pytest.mark.parametrize("options", [(), ("-n", "2", "--dist", "loadfile")])
+def test_a_share_too_low_fails_a_run_whose_cells_all_pass(tmp_path, options):
     ignored = {"tags": ["nbval-ignore-output"]}
     done = run(
         tmp_path,
         cell("one = bytearray(200 * 2**20)"),  # no output: not counted
         cell("print(1)", printed("1")),
         cell("import time; print(time.time())", printed("0"), **ignored),
+        options=options,
     )
     assert "3 passed" in done.stdout and done.returncode == 1, done.stdout + done.stderr
     peak, counts, share = re.search(TABLE, done.stdout).groups()
