@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import statistics
@@ -31,6 +33,25 @@ DELAYS = pytest.StashKey[list[tuple[str, str, list[float]]]]()
 
 def pytest_configure(config):
     config.stash[DELAYS] = []
+
+
+def pytest_collection_modifyitems(items):
+    """With --dist=loadgroup, all tests of a notebook go to one worker: it is run there once."""
+    for item in items:
+        if item.path.parent == pathlib.Path(__file__).parent:
+            of = re.search(r"\[(0\d)", item.nodeid)
+            of = of or re.search(r'"(0\d)_\w+\.ipynb"', inspect.getsource(item.function))
+            item.add_marker(pytest.mark.xdist_group(of[1] if of else item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[DELAYS] += getattr(node, "workeroutput", {}).get("delays", [])
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["delays"] = session.config.stash[DELAYS]
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -73,7 +94,7 @@ def browser():
 class Lab:
     """A running JupyterLab over a copy of the notebooks: what is typed must not reach them."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, autosave: int = 120) -> None:
         self.work = folder / "work"
         shutil.copytree(
             ROOT / "notebooks",
@@ -81,10 +102,15 @@ class Lab:
             ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
         )
         settings = folder / "settings"
-        # Every cell stays in the page, so that a test can look at all of them.
-        tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-        tracker.parent.mkdir(parents=True)
-        tracker.write_text(json.dumps({"windowingMode": "none"}))
+        chosen = {
+            # Every cell stays in the page, so that a test can look at all of them.
+            "notebook-extension/tracker": {"windowingMode": "none"},
+            "docmanager-extension/plugin": {"autosaveInterval": autosave},
+        }
+        for plugin, values in chosen.items():
+            file = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps(values))
         self.runtime = folder / "runtime"
         places = {
             "JUPYTER_RUNTIME_DIR": self.runtime,

@@ -6,13 +6,13 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import Lab
+from .conftest import NAMES, Lab
 from .notebook_page import NotebookPage
 
 pytestmark = pytest.mark.browser
 CELLS = [
     "import torch",
-    "from course_utils.mask_widgets import loss_explorer\n\nloss_explorer()",
+    "from course_utils.panels.masks import LossExplorer\n\nLossExplorer()",
     "# my answer",
 ]
 
@@ -33,7 +33,7 @@ def add_columns(opened: NotebookPage, key: str) -> None:
 
 
 def run_panel(opened: NotebookPage) -> None:
-    opened.cell("loss_explorer()").locator(".cm-content").click()
+    opened.cell("LossExplorer()").locator(".cm-content").click()
     opened.page.keyboard.press("Control+Enter")
 
 
@@ -70,7 +70,7 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     expect(lost).to_contain_text("Run All Above Selected Cell")
     one.screenshot(panel, "mishap_restarted")
     run_panel(one)
-    expect(lost).to_have_text("")
+    expect(lost).to_have_text("", timeout=60_000)  # torch is imported again
     add_columns(one, "End")
     expect(cells).to_have_count(40)
 
@@ -87,7 +87,42 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     expect(cells).to_have_count(40, timeout=60_000)
     expect(answer).to_have_text("# my answer: 42")
     assert one.errors() == []
+
+    # Saved without a cell having been run: the file is the same, and the panel still there after.
+    file = lab.work / "notebooks" / one.name
+    before, written = file.read_bytes(), file.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    for _ in range(300):
+        if file.stat().st_mtime_ns != written:
+            break
+        page.wait_for_timeout(100)
+    assert file.stat().st_mtime_ns != written and file.read_bytes() == before
+    page.reload()
+    expect(cells).to_have_count(40, timeout=60_000)
+    assert one.errors() == []
     run_panel(one)
     expect(cells).to_have_count(24, timeout=60_000)
     add_columns(one, "End")
     expect(cells).to_have_count(40)
+
+
+def test_opening_a_notebook_changes_nothing_and_typing_does(tmp_path, page):
+    lab = Lab(tmp_path, autosave=1)
+    dirty = page.locator(".lm-TabBar-tab.jp-mod-dirty")
+    try:
+        for name in (NAMES[-1], NAMES[0]):
+            file = lab.work / "notebooks" / name
+            before = file.read_bytes(), file.stat().st_mtime_ns
+            opened = NotebookPage(lab, page, name)
+            page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for()
+            page.wait_for_timeout(4000)
+            expect(dirty).to_have_count(0)
+            assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+        # One key, and what is open is autosaved within seconds.
+        opened.root.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.insert_text("# mine ")
+        expect(dirty).to_have_count(1)
+        expect(dirty).to_have_count(0)
+        assert "# mine " in file.read_text()
+    finally:
+        lab.stop()

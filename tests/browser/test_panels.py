@@ -220,8 +220,8 @@ def test_every_control_in_order_by_keys_alone(ran, name):
 
 def test_nothing_moves_by_itself():
     # So there is nothing that a reader who asks for less motion would have to be spared.
-    files = [*(ROOT / "course_utils").glob("widget.*"), ROOT / "site/_static/site.css"]
-    files += [ROOT / "course_utils/svg.py", ROOT / "course_utils/exercises/engine.py"]
+    files = [*(ROOT / "course_utils").glob("panels/panel.*"), ROOT / "site/_static/site.css"]
+    files += [ROOT / "course_utils/pictures/svg.py", ROOT / "course_utils/exercises/engine.py"]
     for file in files:
         found = re.findall(r"animat\w*|transition\w*|@keyframes|smooth", file.read_text())
         assert found == [], f"{file.name}: wrap {found} in @media (prefers-reduced-motion)"

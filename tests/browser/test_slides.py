@@ -65,4 +65,4 @@ def test_the_speaker_has_the_notes_in_a_window(page, reveal, tmp_path):
       Reveal.slide(h, v);
     }""")
     notes = window.value.locator(".speaker-controls-notes")
-    notes.get_by_text("Move the slider to the right").wait_for()
+    notes.get_by_text("The coloured rows are four recordings").wait_for()
