@@ -34,7 +34,10 @@ def plan(title: str) -> list[tuple[int, int, str, str]]:
     return [(60 * int(h) + int(m), int(n), chapter, what) for h, m, n, chapter, what in rows]
 
 
-PLANS = {title: plan(title) for title in ("Half a day", "Day one", "Day two")}
+PLANS = {
+    title: plan(title)
+    for title in ("Half a day", "Day one", "Day two", "One more morning", "One more afternoon")
+}
 
 
 @pytest.mark.parametrize("title", PLANS)
@@ -64,8 +67,9 @@ def test_exercises_are_in_their_chapter_with_their_own_minutes(title):
         assert chapter == "–" or chapter in MAP
 
 
-def test_two_days_give_every_written_chapter_its_minutes_and_all_its_exercises():
-    rows = PLANS["Day one"] + PLANS["Day two"]
+def test_the_days_give_every_chapter_its_minutes_and_all_its_exercises():
+    rows = PLANS["Day one"] + PLANS["Day two"] + PLANS["One more morning"]
+    rows = rows + PLANS["One more afternoon"]
     for chapter in WRITTEN:
         assert sum(n for _, n, own, _ in rows if own == chapter) == MAP[chapter], chapter
     named = [id for *_, what in rows for id in re.findall(r"\d\d\.\d", what)]
@@ -111,12 +115,13 @@ def test_every_exercise_and_target_that_is_named_exists():
 
 
 def panels() -> dict[str, str]:
-    """Name of each panel's function -> chapter: what a notebook takes from a widgets module."""
+    """Name of each panel -> chapter: what a notebook imports from the panels."""
     found = {}
     for chapter, path in WRITTEN.items():
         for cell in nbformat.read(path, as_version=4).cells:
-            imports = re.findall(r"^from course_utils\.\w*widgets import (\w+)$", cell.source, re.M)
-            found |= {name: chapter for name in imports if cell.cell_type == "code"}
+            line = r"^from course_utils\.panels\.(?!predict)\w+ import (\w+)"
+            imports = re.findall(line, cell.source, re.M) if cell.cell_type == "code" else []
+            found |= dict.fromkeys(imports, chapter)
     return found
 
 
@@ -130,7 +135,9 @@ def test_there_are_words_for_every_panel_and_a_note_for_every_chapter():
 
 
 def test_there_are_ten_questions():
-    numbers = re.findall(r"^(\d+)\. \*\*[^*]+\?\*\*", section("Ten questions that come"), re.M)
+    numbers = re.findall(
+        r"^(\d+)\. \*\*[^*]+\?\*\*", section("Ten questions that people ask"), re.M
+    )
     assert [int(one) for one in numbers] == list(range(1, 11))
 
 
