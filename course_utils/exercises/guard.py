@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import functools
@@ -182,6 +183,25 @@ def _woken_by_signals() -> Iterator[Callable[[int], None]]:
         signal.signal(signal.SIGURG, signal.SIG_DFL if before is None else before)
 
 
+@contextlib.contextmanager
+def _silent_where_nobody_catches() -> Iterator[None]:
+    """Say nothing of a `Stopped` that reached the answer where Python lets no exception out.
+
+    In a `__del__`, or a callback of the garbage collector's, it ends that, is printed, and goes no
+    further. The answer is still at work, and will be sent another.
+    """
+    # Nothing in Python, or what is sent next would be raised in the hook, and be lost there.
+    before, unraisable = sys.unraisablehook, collections.deque(maxlen=100)
+    sys.unraisablehook = unraisable.append
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for one in unraisable:
+            if not isinstance(one.exc_value, Stopped):
+                before(one)
+
+
 def _watch(
     thread: int,
     done: threading.Event,
@@ -236,7 +256,7 @@ def call(function: Callable, arguments: tuple, seconds: float | None = None) -> 
         return function(*arguments)
     thread, done, allowed = threading.get_ident(), threading.Event(), _allowed()
     nothing = ctypes.py_object()
-    with _woken_by_signals() as wake:
+    with _silent_where_nobody_catches(), _woken_by_signals() as wake:
         watch = threading.Thread(
             target=_watch, args=(thread, done, seconds, allowed, wake), daemon=True
         )

@@ -4,6 +4,7 @@ import contextlib
 import queue
 import random
 import signal
+import sys
 import threading
 import time
 
@@ -132,6 +133,33 @@ def test_a_with_block_is_left_in_order():
     with pytest.raises(guard.OutOfTime):
         guard.call(answer, (), seconds=0.1)
     assert left == [0, 1, 2, 3, 4]
+
+
+def test_an_answer_that_is_in_a_finalizer_is_ended_without_a_word(monkeypatch):
+    class Slow:
+        def __del__(self):
+            endless()
+
+    def answer():
+        while True:
+            Slow()
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(guard.OutOfTime):
+        guard.call(answer, (), seconds=0.1)
+    assert told == [] and sys.unraisablehook == told.append
+
+
+def test_what_else_a_finalizer_raises_is_still_told(monkeypatch):
+    class Wrong:
+        def __del__(self):
+            raise ValueError("mine")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: told.append(str(one.exc_value)))
+    guard.call(lambda: Wrong() and None, (), seconds=60)
+    assert told == ["mine"]
 
 
 def test_a_debugger_may_take_its_time():
