@@ -115,7 +115,7 @@ test: setup
 	@$(say) "exercises"
 	@$(RUN) -m course_utils.exercises --audit
 	@$(say) "notebooks"
-	@$(ALONE) -m pytest -q $(BY_TWO) --dist=loadfile -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=600 \
+	@$(ALONE) -m pytest -q $(BY_TWO) --dist=loadfile -p tests.nbval_report --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=300 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 	@$(say) "notebooks that train, in another setting"
 	@$(ALONE) tools/claims.py 00 05 06 07 --other --jobs 2

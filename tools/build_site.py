@@ -200,7 +200,9 @@ async def run_for_panels(
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.cells = [notebook.cells[number] for number in numbers]
-    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": FOLDER}})
+    client = NotebookClient(
+        notebook, timeout=900, startup_timeout=300, resources={"metadata": {"path": FOLDER}}
+    )
     await client.async_execute(stderr=subprocess.DEVNULL)
     shown = {numbers[place]: output for place, output in panel_cells(notebook).items()}
     return shown, notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})

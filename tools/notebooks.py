@@ -192,7 +192,9 @@ def execute(path: pathlib.Path) -> nbformat.NotebookNode:
     # The environment's own kernel, whatever name the notebook was saved with.
     notebook.metadata = nbformat.from_dict(METADATA)
     os.environ["COURSE_PROGRESS"] = "off"  # what a learner has solved here is not to be saved
-    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": FOLDER}})
+    client = NotebookClient(
+        notebook, timeout=900, startup_timeout=300, resources={"metadata": {"path": FOLDER}}
+    )
     # ipykernel warns about its own transport on stderr; a cell's stderr is an output, not this.
     client.execute(stderr=subprocess.DEVNULL)
     clean(notebook)

@@ -232,7 +232,7 @@ CELLS = {
 
 
 def test_in_a_real_kernel():
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager, client = start_new_kernel(300, "python3")
 
     def run(code):
         shown = []

@@ -521,7 +521,7 @@ def test_a_kernel_says_of_itself_what_the_notebooks_are_saved_with():
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import start_new_kernel
 
-    manager, client = start_new_kernel()
+    manager, client = start_new_kernel(300)
     try:
         said = client.kernel_info(reply=True, timeout=60)["content"]["language_info"]
     finally:
