@@ -271,6 +271,8 @@ PICTURES = {
         b.lengths.tolist(), [(b.text, b.text)], b.text),
     "charts.leak_table": lambda b: charts.leak_table(
         {b.text: (b.lengths > 3).tolist()}, b.lengths.tolist(), b.text),
+    "charts.verdict_table": lambda b: charts.verdict_table(
+        {b.text: (b.lengths > 3).tolist()}, [b.text] * len(b.lengths), b.text, b.text),
     "report.invariance_picture": lambda b: report_pictures.invariance_picture(
         testing.batch_invariance(pool(b), b.sequences[:1] * 2, padding.pad)),
     "packed.packed_views": lambda b: packed_pictures.packed_views(
@@ -433,7 +435,8 @@ EXEMPT = {
     "watching.watch_training": "trains a model: tests/panels/test_watching.py",
     "training.fit_each": "is `fit`, called again and again: test_training",
     **dict.fromkeys(
-        ("measure.operations_of_forward", "measure.padded_to_packed", "measure.seconds_taken"),
+        ("measure.costs_of_padding", "measure.operations_of_forward", "measure.padded_to_packed",
+         "measure.seconds_taken"),
         "tests/testing/test_measure.py"),
     "flat.limits_chart": CHART,
     **dict.fromkeys(

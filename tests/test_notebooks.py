@@ -148,7 +148,7 @@ def test_taught_means_are_the_imported_ones():
         if "def real_steps" in cell.source
     )
     names = {"torch": torch}
-    exec(source.split("\n\n\nfor value")[0], names)
+    exec(source.split("\n\n\nFILLS")[0], names)
     batch, lengths = torch.randn(3, 6, 2), torch.tensor([6, 2, 1])
     assert torch.equal(names["real_steps"](batch, lengths)[..., 0], lengths_to_keep_mask(lengths))
     imported = masked_mean(batch, lengths_to_keep_mask(lengths))

@@ -22,6 +22,8 @@ from course_utils.pictures.grid import (
 )
 from course_utils.pictures.svg import PALETTE, Picture, letter
 
+_RULE = "#b4bac2"
+
 
 def figure(fig, alt: str) -> Picture:
     """Turn a matplotlib figure into a picture with alt text, and close it.
@@ -34,6 +36,14 @@ def figure(fig, alt: str) -> Picture:
     """
     import matplotlib.pyplot as plt
 
+    for axis in fig.axes:  # the frame of the panels: a light rule, and a heading at the left
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color(_RULE)
+        axis.tick_params(which="both", color=_RULE)
+        axis.set_axisbelow(True)
+        title = axis.title
+        axis.set_title(title.get_text(), loc="left", fontsize=title.get_fontsize())
+        title.set_text("")
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
@@ -66,8 +76,9 @@ def line_charts(
 
     fig, axes = plt.subplots(1, len(charts), figsize=(9.5, 2.8), layout="constrained")
     for axis, (title, y) in zip(np.atleast_1d(axes), charts.items(), strict=True):
-        axis.plot(x, y, "o-", color="#4b5563")
+        axis.plot(x, y, "o-", color=PALETTE[0], markersize=5)
         axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * max(y)))
+        axis.grid(axis="y", alpha=0.4)
         if ticks is not None:
             axis.set_xticks(x, ticks)
     return figure(fig, alt)
@@ -100,8 +111,9 @@ def ratio_charts(
         axis.plot(range(len(limits)), limits, "--", color=PALETTE[7], label=f"limit {limit}")
         first = column == columns[0]
         sns.pointplot(table, x=x, y=column, hue=hue, ax=axis, legend=first, **look)
-        axis.axhline(1, color="black", linewidth=1)
+        axis.axhline(1, color="black", linewidth=1, label="1: no difference")
         axis.set_yscale("log", base=2)
+        axis.grid(axis="y", alpha=0.4)
         axis.yaxis.set_major_formatter(lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}")
         axis.set(title=column, ylabel=ylabel)
         axis.tick_params(axis="x", labelsize=8)
@@ -241,6 +253,38 @@ def batch_bars(lengths: Sequence[int], facts: Sequence[tuple[str, str]], title: 
         canvas.text(x, top + 139 + 46 * row, value, "strong")
     alt = f"{title}. {len(lengths)} sequences padded to {T} steps: fill {share:.0%}, {real} of "
     alt += f"{len(lengths) * T} steps real. " + "; ".join(f"{n}: {v}" for n, v in facts) + "."
+    return canvas.picture(alt)
+
+
+def verdict_table(
+    verdicts: Mapping[str, Sequence[bool]], columns: Sequence[str], title: str, caption: str = ""
+) -> Picture:
+    """Draw what is right and what is wrong, a row a method.
+
+    Args:
+        verdicts: method -> N truth values, True = right.
+        columns: N names.
+        title: the heading.
+        caption: a line under the heading.
+    Returns:
+        Picture: SVG.
+    """
+    left, cell = 30 + max(text_width(name) for name in verdicts), (80, 34)
+    height = 44 + cell[1] * len(verdicts)
+    canvas, top = sheet(title, caption, left + cell[0] * len(columns) + 10, height)
+    right = [list(map(bool, row)) for row in verdicts.values()]
+
+    def verdict(row: int, column: int, *place: float) -> None:
+        good = right[row][column]
+        verdict_cell(canvas, *place, "right" if good else "WRONG", wrong=not good)
+
+    grid(canvas, left, top + 34, cell, list(verdicts), columns, verdict, gap=6, cls="")
+    alt = f"{title} " + " ".join(
+        f"{name}: right in "
+        + (", ".join(c for c, good in zip(columns, row, strict=True) if good) or "none")
+        + "."
+        for name, row in zip(verdicts, right, strict=True)
+    )
     return canvas.picture(alt)
 
 

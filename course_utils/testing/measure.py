@@ -190,6 +190,28 @@ def lstm_flops(steps: int, input_size: int, hidden_size: int, directions: int = 
     return directions * steps * 2 * 4 * hidden_size * (input_size + hidden_size)
 
 
+@torch.random.fork_rng(devices=[])
+def costs_of_padding(lengths: Tensor, *, input_size: int, hidden_size: int) -> dict[str, float]:
+    """Say what an LSTM layer does and keeps for a padded batch.
+
+    Args:
+        lengths: (B,) int64, steps of the sequences; their content does not matter.
+        input_size, hidden_size: features of a step, and of the state.
+    Returns:
+        "padded operations" and "real operations", by `lstm_flops`, of all steps run and of the real
+        ones alone; "kept bytes per real step", which autograd keeps for the backward pass.
+    """
+    padded, lengths = pad([torch.zeros(n, input_size) for n in lengths.tolist()])
+    lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+    kept = activation_bytes(lambda: lstm(padded), exclude=[padded, *lstm.parameters()])
+    real = int(lengths.sum())
+    return {
+        "padded operations": lstm_flops(padded.shape[0] * padded.shape[1], input_size, hidden_size),
+        "real operations": lstm_flops(real, input_size, hidden_size),
+        "kept bytes per real step": kept / real,
+    }
+
+
 class Score(NamedTuple):
     """One method's line on the course's scoreboard.
 

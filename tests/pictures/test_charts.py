@@ -17,6 +17,7 @@ PICTURES = {
     "bars": lambda: charts.read_out_bars(10, [3, 5], 8, ACCURACIES, ACCURACIES, 100),
     "batch": lambda: charts.batch_bars([5, 3, 7], [("<memory>", "1 & 2")], "Lengths"),
     "leaks": lambda: charts.leak_table({"a < b": [True, False]}, [2, 3], "Where?"),
+    "verdicts": lambda: charts.verdict_table({"a < b": [True, False]}, ["A", "B"], "Which?"),
 }
 
 
@@ -86,6 +87,13 @@ def test_leak_table_says_leak_and_clean():
     assert texts.count("LEAK") == 1 and texts.count("clean") == 1
 
 
+def test_verdict_table_says_right_and_wrong():
+    picture = PICTURES["verdicts"]()
+    texts = [one.text for one in shapes(picture, "text")]
+    assert texts.count("right") == 1 and texts.count("WRONG") == 1
+    assert picture.alt == "Which? a < b: right in A."
+
+
 def test_figure_becomes_a_picture_with_its_bars_and_is_closed():
     import matplotlib.pyplot as plt
 
@@ -131,6 +139,7 @@ def test_ratio_charts_draw_each_ratio_the_limit_and_the_line_at_1(drawn):
         "limit most",
         "LSTM",
         "GRU",
+        "1: no difference",
     ]
 
 

@@ -312,6 +312,20 @@ def test_padded_to_packed_says_that_packing_keeps_fewer_bytes_where_there_is_pad
     assert ratios["training"] > 0 and ratios["inference"] > 0
 
 
+def test_costs_of_padding_are_those_of_the_steps_run_and_of_the_real_ones():
+    from course_utils.testing.measure import costs_of_padding
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    costs = costs_of_padding(torch.tensor([8, 2]), input_size=3, hidden_size=4)
+    assert costs["padded operations"] == lstm_flops(16, 3, 4)
+    assert costs["real operations"] == lstm_flops(10, 3, 4)
+    full = costs_of_padding(torch.tensor([8, 8]), input_size=3, hidden_size=4)
+    kept = costs["kept bytes per real step"] / full["kept bytes per real step"]
+    assert kept == pytest.approx(16 / 10, rel=0.1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_operations_of_forward_counts_both_ways_and_draws_nothing():
     from course_utils.testing.measure import operations_of_forward
 
