@@ -415,7 +415,7 @@ EXEMPT = {
     "conventions.effect_of_marking": FIXED, "conventions.ways_to_mask": FIXED,
     "conventions.paths_of_attention": FIXED, "conventions.empty_row_outcomes": FIXED,
     "charts.figure": CHART, "charts.line_charts": CHART, "charts.ratio_charts": CHART,
-    "results.accuracy_dots": CHART,
+    "charts.error_charts": CHART, "results.accuracy_dots": CHART,
     "results.scoreboard_charts": CHART, "results.spread_curves": CHART,
     "training.fit_seeds": "is `fit`, called again and again: test_training",
     "checks.reads_values": FIXED, "measure.speed_in_words": FIXED,

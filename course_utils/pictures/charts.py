@@ -84,6 +84,34 @@ def line_charts(
     return figure(fig, alt)
 
 
+def error_charts(tables: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Picture:
+    """Draw how far gradients in micro-batches are off, a chart a table, all on one scale.
+
+    Args:
+        tables: title -> order of the texts -> number of micro-batches -> error / gradient; two
+            orders, with the same numbers of micro-batches in each.
+    Returns:
+        Picture: PNG.
+    """
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(
+        1, len(tables), figsize=(9.5, 2.8), sharey=True, squeeze=False, layout="constrained"
+    )
+    said = []
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        for mark, (order, row) in zip("os", table.items(), strict=True):
+            axis.plot(range(len(row)), list(row.values()), f"{mark}-", label=f"{order} texts")
+            errors = ", ".join(f"{error:.2f} in {pieces}" for pieces, error in row.items())
+            said.append(f"{order} texts, {title}: {errors}")
+        axis.set(title=title, xlabel="micro-batches")
+        axis.set_xticks(range(len(row)), list(row))
+    axes[0, 0].set_ylim(bottom=0)  # of all charts, now that all lines are drawn
+    axes[0, 0].set_ylabel("error / gradient")
+    axes[0, 0].legend()
+    return figure(fig, f"Error in micro-batches. {'; '.join(said)}.")
+
+
 def ratio_charts(
     table, columns: Sequence[str], *, x: str, hue: str, limit: str, ylabel: str, alt: str
 ) -> Picture:

@@ -12,11 +12,12 @@ def outcome_grid(outcomes: Mapping[str, Mapping[str, str]], title: str) -> Pictu
     """Draw what each of several methods gives in each of several settings.
 
     Args:
-        outcomes: method -> setting -> outcome; one that begins with "NaN" is wrong.
+        outcomes: method -> setting -> outcome; one that begins with "NaN", "LEAK" or
+            "differs" is wrong.
         title: above it.
     Returns:
-        Picture: SVG; a row a method, a cell a setting. NaN is red with a cross; others have a
-            sign for what they are, and the outcome is printed in each.
+        Picture: SVG; a row a method, a cell a setting. What is wrong is red with a cross; others
+            have a sign for what they are, and the outcome is printed in each.
     """
     settings = list(next(iter(outcomes.values())))
     left, wide, row = 330, 150, 34
@@ -25,9 +26,9 @@ def outcome_grid(outcomes: Mapping[str, Mapping[str, str]], title: str) -> Pictu
 
     def draw(number: int, column: int, x: float, y: float, w: float, h: float) -> None:
         outcome = found[number][column]
-        if outcome.startswith("NaN"):
+        if outcome.startswith(("NaN", "LEAK", "differs")):
             verdict_cell(canvas, x, y, w, h, f"✗ {outcome}", wrong=True)
-        elif outcome in ("clean", "zeros"):
+        elif outcome in ("clean", "zeros", "as alone"):
             verdict_cell(canvas, x, y, w, h, f"✓ {outcome}", wrong=False)
         else:
             canvas.rect(x, y, w, h, cls="ground")

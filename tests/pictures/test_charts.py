@@ -122,6 +122,17 @@ def test_line_charts_draw_the_numbers_from_zero_up(drawn):
     assert all(axis.get_ylim()[0] == 0 and axis.get_xlabel() == "x" for axis in axes)
 
 
+def test_error_charts_draw_each_order_on_one_scale_from_zero_up(drawn):
+    fresh = {"mixed": {2: 0.01, 8: 0.06}, "sorted": {2: 0.2, 8: 0.3}}
+    trained = {"mixed": {2: 0.05, 8: 0.2}, "sorted": {2: 0.8, 8: 1.3}}
+    alt = charts.error_charts({"fresh": fresh, "trained": trained})
+    assert "sorted texts, trained: 0.80 in 2, 1.30 in 8" in alt
+    left, right = drawn[0].axes
+    assert [line.get_ydata().tolist() for line in right.lines] == [[0.05, 0.2], [0.8, 1.3]]
+    assert left.get_ylim() == right.get_ylim() and left.get_ylim()[0] == 0
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["2", "8"]
+
+
 def test_ratio_charts_draw_each_ratio_the_limit_and_the_line_at_1(drawn):
     rows = [("low", "LSTM", 0.5, 1.0), ("low", "GRU", 0.8, 1.0)]
     rows += [("high", "LSTM", 2.0, 4.0), ("high", "GRU", 3.0, 4.0)]

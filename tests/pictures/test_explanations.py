@@ -38,6 +38,9 @@ def test_outcomes_are_printed_with_a_sign():
     picture = outcome_grid({"one": {"eval": "NaN"}, "two": {"eval": "zeros"}}, "What?")
     assert "✗ NaN" in picture.svg and "✓ zeros" in picture.svg
     assert picture.alt == "What? one: eval NaN. two: eval zeros."
+    found = {"one": {"eval": "LEAK: 8 of 8"}, "two": {"eval": "differs"}, "3": {"eval": "as alone"}}
+    svg = outcome_grid(found, "What?").svg
+    assert "✗ LEAK: 8 of 8" in svg and "✗ differs" in svg and "✓ as alone" in svg
 
 
 def test_creeping_counts_wrong_and_written_steps():
