@@ -433,7 +433,8 @@ EXEMPT = {
     "watching.watch_training": "trains a model: tests/panels/test_watching.py",
     "training.fit_each": "is `fit`, called again and again: test_training",
     **dict.fromkeys(
-        ("measure.operations_of_forward", "measure.padded_to_packed", "measure.seconds_taken"),
+        ("measure.compare_forms", "measure.operations_of_forward", "measure.padded_to_packed",
+         "measure.seconds_taken", "measure.training_steps"),
         "tests/testing/test_measure.py"),
     "flat.limits_chart": CHART,
     **dict.fromkeys(
