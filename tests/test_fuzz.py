@@ -435,8 +435,8 @@ EXEMPT = {
     "watching.watch_training": "trains a model: tests/panels/test_watching.py",
     "training.fit_each": "is `fit`, called again and again: test_training",
     **dict.fromkeys(
-        ("measure.costs_of_padding", "measure.operations_of_forward", "measure.padded_to_packed",
-         "measure.seconds_taken"),
+        ("measure.compare_forms", "measure.costs_of_padding", "measure.operations_of_forward",
+         "measure.padded_to_packed", "measure.seconds_taken", "measure.training_steps"),
         "tests/testing/test_measure.py"),
     "flat.limits_chart": CHART,
     **dict.fromkeys(

@@ -210,13 +210,14 @@ EXERCISES = [
         minutes=4,
         notice=(
             "B sequences have B + 1 borders. The 0 in front makes `cu_seqlens[i]` the beginning "
-            "of sequence i, and `cu_seqlens[i + 1]` its end, for the first sequence too. (Kernels "
-            "ask for int32: use `.int()`.)"
+            "of sequence i, and `cu_seqlens[i + 1]` its end, for the first sequence too. (CUDA "
+            "kernels such as `varlen_attn` read the borders as 32-bit numbers and accept no "
+            "others. `.int()` makes int32 of them, as the course's `lengths_to_cu_seqlens` does.)"
         ),
         task=(
             "A flat batch holds sequences of `lengths` (B,) one after the other. Return "
-            "`cu_seqlens` (B + 1,), integers: where each one begins, and then where the last one "
-            "ends."
+            "`cu_seqlens` (B + 1,): where each one begins, and then where the last one ends. Here, "
+            "int64 (which `cumsum` gives) and int32 (which kernels ask for) are both right."
         ),
         hints=(
             "Each sequence begins where the ones before it end. Which running number is that?",

@@ -7,8 +7,8 @@ import copy
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_utils.batches.padding import fill, pad
 from course_utils.testing import together_equals_alone
+
+Batch = TypeVar("Batch")
 
 
 class Ratio(NamedTuple):
@@ -355,3 +357,60 @@ def seconds_taken(function: Callable, *arguments: object) -> tuple[object, float
     start = time.process_time()
     result = function(*arguments)
     return result, time.process_time() - start
+
+
+def training_steps(
+    model: nn.Module, batches: Iterable[Batch], losses: Callable[[Batch], Tensor]
+) -> Callable[[], None]:
+    """Make a function that runs forward and backward on each batch; no optimizer takes a step.
+
+    Args:
+        model: its gradients are cleared before each batch.
+        batches: what `losses` takes.
+        losses: gives the losses of a batch, of any shape; their sum goes backward.
+    Returns:
+        a function without arguments, for `paired_ratio`.
+    """
+
+    def run() -> None:
+        for batch in batches:
+            model.zero_grad()
+            losses(batch).sum().backward()
+
+    return run
+
+
+def compare_forms(
+    model: nn.Module,
+    forms: Mapping[str, tuple[Callable[[Sequence[Tensor]], Batch], Callable[[Batch], Tensor]]],
+    groups: Sequence[Sequence[Tensor]],
+) -> dict[str, dict[str, float]]:
+    """Measure what training on the same groups of sequences costs, batched in several ways.
+
+    Args:
+        model: the model that runs; see `training_steps`.
+        forms: name -> a collate function, whose batches have a tensor `content` with one element a
+            step, and a function that gives the losses of a batch. The first form is the baseline.
+        groups: sequences (T_i, ...), those of a batch together.
+    Returns:
+        name -> "fill", real steps / steps run; "MiB", what autograd keeps for the largest batch;
+        "faster", the baseline's time / this one's; "by fill", this fill / the baseline's. The last
+        two are NaN for the baseline.
+    """
+    real, table, baseline = sum(len(one) for group in groups for one in group), {}, None
+    for name, (collate, losses) in forms.items():
+        batches = [collate(group) for group in groups]
+        fill_of_form = real / sum(batch.content.numel() for batch in batches)
+        largest = max(batches, key=lambda batch: batch.content.numel())
+        kept = activation_bytes(
+            lambda losses=losses, largest=largest: losses(largest), exclude=model.parameters()
+        )
+        row = {"fill": fill_of_form, "MiB": kept / 2**20}
+        steps, faster, by_fill = training_steps(model, batches, losses), float("nan"), float("nan")
+        if baseline is None:
+            baseline, first_fill = steps, fill_of_form
+        else:
+            faster = paired_ratio(baseline, steps, pairs=3).median
+            by_fill = fill_of_form / first_fill
+        table[name] = row | {"faster": faster, "by fill": by_fill}
+    return table

@@ -35,9 +35,11 @@ def dense_mask(cu_seqlens: Tensor, causal: bool) -> Attend:
 def jagged(cu_seqlens: Tensor, causal: bool) -> Attend:
     """Give SDPA nested tensors of jagged layout, (B, H, ragged, D)."""
 
-    def nest(one: Tensor) -> Tensor:  # its values are (S, H, D), its borders int64
-        values = one.transpose(0, 1).contiguous()
-        return torch.nested.nested_tensor_from_jagged(values, cu_seqlens.long()).transpose(1, 2)
+    borders = cu_seqlens.long()
+
+    def nest(one: Tensor) -> Tensor:
+        values = one.transpose(0, 1).contiguous()  # (S, H, D)
+        return torch.nested.nested_tensor_from_jagged(values, borders).transpose(1, 2)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         output = F.scaled_dot_product_attention(nest(q), nest(k), nest(v), is_causal=causal)
@@ -47,7 +49,7 @@ def jagged(cu_seqlens: Tensor, causal: bool) -> Attend:
 
 
 def flex(cu_seqlens: Tensor, causal: bool) -> Attend:
-    """Give FlexAttention a function that says which pairs; blocks without any are skipped."""
+    """Give FlexAttention a function that says which pairs; empty blocks are skipped."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     owner = cu_seqlens_to_document_id(cu_seqlens)

@@ -336,3 +336,35 @@ def test_operations_of_forward_counts_both_ways_and_draws_nothing():
     assert (padded["way"], packed["way"]) == ("padded", "packed")
     assert padded["steps"] == 6 and packed["operations"] > 6 and not packed["fused"]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_compare_forms_divides_by_the_first_form():
+    from typing import NamedTuple
+
+    from course_utils.testing.measure import compare_forms
+
+    class Steps(NamedTuple):
+        content: torch.Tensor
+
+    def padded(group):
+        return Steps(nn.utils.rnn.pad_sequence(group, batch_first=True))
+
+    model = nn.Embedding(5, 3)
+    forms = {
+        "padded": (padded, lambda batch: model(batch.content).exp()),
+        "flat": (lambda group: Steps(torch.cat(group)), lambda batch: model(batch.content).exp()),
+    }
+    groups = [[torch.tensor([1]), torch.tensor([1, 2, 3])], [torch.tensor([4, 4])]]
+    table = compare_forms(model, forms, groups)
+    assert table["padded"]["fill"] == 6 / 8 and table["flat"]["fill"] == 1
+    assert table["flat"]["by fill"] == 8 / 6 and table["flat"]["faster"] > 0
+    assert all(table["padded"][name] != table["padded"][name] for name in ("faster", "by fill"))
+    assert table["padded"]["MiB"] > table["flat"]["MiB"] > 0
+
+
+def test_training_steps_leave_the_gradient_of_the_last_batch():
+    from course_utils.testing.measure import training_steps
+
+    model = nn.Linear(1, 1, bias=False)
+    training_steps(model, [torch.tensor([[2.0]]), torch.tensor([[3.0]])], model)()
+    assert model.weight.grad.item() == 3
