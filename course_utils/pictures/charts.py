@@ -34,6 +34,11 @@ def figure(fig, alt: str) -> Picture:
     """
     import matplotlib.pyplot as plt
 
+    for axis in fig.axes:  # the frame of all figures: as quiet as that of the panels
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color("#b4bac2")
+        axis.tick_params(which="both", color="#b4bac2")
+        axis.set_axisbelow(True)
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
@@ -45,7 +50,7 @@ def figure(fig, alt: str) -> Picture:
 
 def line_charts(
     x: Sequence[float],
-    charts: Mapping[str, Sequence[float]],
+    charts: Mapping[str, Sequence[float] | Sequence[Sequence[float]]],
     *,
     xlabel: str,
     alt: str,
@@ -55,7 +60,8 @@ def line_charts(
 
     Args:
         x: N numbers.
-        charts: title -> N numbers.
+        charts: title -> N numbers; or N numbers for each seed, drawn as their median in the range
+            of all seeds.
         xlabel: what x is, with its unit.
         alt: what a reader sees.
         ticks: N names for x, where its numbers are not what they say.
@@ -65,9 +71,13 @@ def line_charts(
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, len(charts), figsize=(9.5, 2.8), layout="constrained")
-    for axis, (title, y) in zip(np.atleast_1d(axes), charts.items(), strict=True):
-        axis.plot(x, y, "o-", color="#4b5563")
-        axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * max(y)))
+    for axis, (title, numbers) in zip(np.atleast_1d(axes), charts.items(), strict=True):
+        y = np.atleast_2d(numbers)
+        axis.fill_between(x, y.min(0), y.max(0), color="#4b5563", alpha=0.2, linewidth=0)
+        axis.plot(x, np.median(y, axis=0), "o-", color="#4b5563")
+        axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * y.max()))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
+        axis.grid(axis="y", alpha=0.4)
         if ticks is not None:
             axis.set_xticks(x, ticks)
     return figure(fig, alt)
