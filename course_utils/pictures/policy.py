@@ -75,9 +75,11 @@ def words_of_batches(words: Mapping[str, Sequence[int]], alt: str) -> Picture:
         counts = sorted(counts)
         axis.bar(range(len(counts)), counts, color=policy_color(name))
         for place, where in ((0, "left"), (len(counts) - 1, "right")):
-            axis.annotate(f"{counts[place]:,}", (place, counts[place]), ha=where, va="bottom")
+            beside = counts[min(place + 4, len(counts) - 1)]  # as high as the bars under the text
+            axis.annotate(f"{counts[place]:,}", (place, beside), ha=where, va="bottom")
         axis.set(title=name, xlabel="the batches of an epoch, fewest words first", xticks=[])
         axis.grid(axis="y", alpha=0.4)
+        axis.yaxis.set_major_formatter("{x:,.0f}")
     axes[0, 0].set_ylabel("words in the batch")
     return figure(fig, alt)
 
