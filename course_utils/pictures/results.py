@@ -116,7 +116,7 @@ def scoreboard_charts(
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.4)
         if column in ("activation_mib", "fill"):
-            axis.set_xlim(left=0)
+            axis.set_xlim(0, 1.1 * max(getattr(row, column) for row in rows))
     axes[0].set_yticks(range(len(rows)), [row.method for row in rows])
     axes[0].invert_yaxis()
     axes[1].axvline(1, color="black", linewidth=1)
