@@ -411,6 +411,7 @@ RECORDS = "tests/exercises/test_records.py"
 ADAPTER = "tests/testing/test_adapters.py"
 EXEMPT = {
     "data.japanese_vowels": FIXED, "data.python_docs_paragraphs": FIXED,
+    "data.published_accuracies": FIXED,
     "data.wikipedia_length_counts": FIXED, "measure.one_thread": FIXED, "measure.fast_path": FIXED,
     "conventions.effect_of_marking": FIXED, "conventions.ways_to_mask": FIXED,
     "conventions.paths_of_attention": FIXED, "conventions.empty_row_outcomes": FIXED,
@@ -431,6 +432,9 @@ EXEMPT = {
     **dict.fromkeys(
         ("predict.Outcome", "predict.Predict", "predict.predict"), "tests/panels/test_predict.py"),
     "results.loss_steps": CHART,
+    **dict.fromkeys(
+        ("policy.cost_charts", "policy.length_by_place", "policy.policy_color",
+         "policy.words_of_batches"), "tests/pictures/test_policy.py"),
     "start.first_look": "trains a model: the notebook 00",
     "watching.watch_training": "trains a model: tests/panels/test_watching.py",
     "training.fit_each": "is `fit`, called again and again: test_training",

@@ -6,6 +6,7 @@ What makes batches from them is in ``course_utils.batches``.
 from course_utils.data.loaders import (
     Utterances,
     japanese_vowels,
+    published_accuracies,
     python_docs_paragraphs,
     spread_lengths,
     wikipedia_length_counts,
@@ -14,6 +15,7 @@ from course_utils.data.loaders import (
 __all__ = [
     "Utterances",
     "japanese_vowels",
+    "published_accuracies",
     "python_docs_paragraphs",
     "spread_lengths",
     "wikipedia_length_counts",

@@ -40,7 +40,7 @@ class PolicyExplorer(Panel):
             ),
             Stop(
                 "Everything is sorted together. There is hardly any padding left, but look at the "
-                "pairs that met before: the same sequences share a batch in every epoch.",
+                "pairs repeated: many sequences share a batch again that shared one before.",
                 {"pool": _ALL, "epoch": 2},
             ),
             Stop(
@@ -74,16 +74,17 @@ class PolicyExplorer(Panel):
         pool_batches = len(lengths) if pool == _ALL else int(pool)
         if policy == _FIXED:
             sampler = BucketBatchSampler(lengths, batch_size, pool_batches=pool_batches)
+            kind = {"1": "random", _ALL: "sorted"}.get(pool, "pools")
             title = f"{batch_size} sequences a batch"
         else:
             limit = max(max_tokens, int(lengths.max()))
             sampler = TokenBudgetBatchSampler(lengths, limit, pool_batches=pool_batches)
-            title = f"at most {limit:,} padded steps a batch"
+            title, kind = f"at most {limit:,} padded steps a batch", "budget"
         found = describe_epoch(sampler, epoch)
         batches = [lengths[batch] for batch in sampler]
         cells = [len(batch) * int(batch.max()) for batch in batches]
         real = [int(batch.sum()) for batch in batches]
-        picture = skyline(cells, real, found, f"{title}, pool {pool}")
-        words = f"{1 - found.fill:.0%} of what is run is padding. Of the pairs in one batch, "
-        words += f"{found.repeats:.0%} met in the epoch before."
+        picture = skyline(cells, real, found, f"{title}, pool {pool}", kind)
+        words = f"{1 - found.fill:.0%} of what is run is padding. Pairs repeated: of the pairs in "
+        words += f"one batch, {found.repeats:.0%} also shared a batch in the epoch before."
         return picture, words

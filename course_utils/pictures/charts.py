@@ -55,7 +55,7 @@ def figure(fig, alt: str) -> Picture:
 
 def line_charts(
     x: Sequence[float],
-    charts: Mapping[str, Sequence[float]],
+    charts: Mapping[str, Sequence[float] | Sequence[Sequence[float]]],
     *,
     xlabel: str,
     alt: str,
@@ -65,7 +65,8 @@ def line_charts(
 
     Args:
         x: N numbers.
-        charts: title -> N numbers.
+        charts: title -> N numbers; or N numbers for each seed, drawn as their median in the range
+            of all seeds.
         xlabel: what x is, with its unit.
         alt: what a reader sees.
         ticks: N names for x, where its numbers are not what they say.
@@ -75,9 +76,12 @@ def line_charts(
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, len(charts), figsize=(9.5, 2.8), layout="constrained")
-    for axis, (title, y) in zip(np.atleast_1d(axes), charts.items(), strict=True):
-        axis.plot(x, y, "o-", color=PALETTE[0], markersize=5)
-        axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * max(y)))
+    for axis, (title, numbers) in zip(np.atleast_1d(axes), charts.items(), strict=True):
+        y = np.atleast_2d(numbers)
+        axis.fill_between(x, y.min(0), y.max(0), color="#4b5563", alpha=0.2, linewidth=0)
+        axis.plot(x, np.median(y, axis=0), "o-", color="#4b5563")
+        axis.set(title=title, xlabel=xlabel, ylim=(0, 1.1 * y.max()))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
         axis.grid(axis="y", alpha=0.4)
         if ticks is not None:
             axis.set_xticks(x, ticks)

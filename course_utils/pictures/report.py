@@ -17,7 +17,7 @@ def _short(difference: float) -> str:
 
 
 def invariance_picture(
-    report: InvarianceReport, path: str | None = None, most: int = 10
+    report: InvarianceReport, path: str | None = None, most: int = 10, numbered: bool = False
 ) -> Picture:
     """Draw what `batch_invariance` found on one path.
 
@@ -26,6 +26,7 @@ def invariance_picture(
         path: "training", "evaluation" or "inference"; where None, the first on which something is
             wrong, else the first.
         most: the largest number of parameters to draw, the worst first.
+        numbered: call samples by their numbers, as the printed report does, not by letters.
     Returns:
         Picture: SVG; a cell for each question and sample, with the size of the difference where
         there is one, and a bar for each parameter whose gradient was compared.
@@ -51,9 +52,13 @@ def invariance_picture(
     title = f"Does the batch change the answer? ({path})"
     caption = "one column per sample; a number is the largest change, relative to the largest value"
     canvas, top = sheet(title, caption, max(left + cell * report.count + 14, 720), below)
+
+    def called(index: int) -> str:
+        return f"sample {index}" if numbered else letter(index)
+
     for index in range(report.count):
         x = left + cell * index
-        step_cell(canvas, x, top + 8, cell - 6, 16, index, letter(index), small=True)
+        step_cell(canvas, x, top + 8, cell - 6, 16, index, called(index), small=True)
     top += 30
 
     def verdict(number: int, index: int, x: float, y: float, w: float, h: float) -> None:
@@ -71,7 +76,7 @@ def invariance_picture(
     grid(canvas, left, top, (cell, row), names, [""] * report.count, verdict, gap=6, cls="")
     said = []
     for question in questions:
-        named = ", ".join(f"{letter(i)} by {_short(d)}" for i, d in question.wrong.items())
+        named = ", ".join(f"{called(i)} by {_short(d)}" for i, d in question.wrong.items())
         said.append(f"{question.name}: {named or question.state}.")
     if bars:
         y = top + row * len(questions) + 34

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from course_utils.pictures.charts import figure
+from course_utils.pictures.policy import policy_color
 from course_utils.pictures.svg import PALETTE, Picture
 from course_utils.testing.measure import Score
 
@@ -53,7 +54,8 @@ def spread_curves(
         alt: what a reader sees.
     Returns:
         Picture: PNG; a line is a median, the area around it reaches from the lowest seed to the
-            highest, and each line has dashes of its own.
+            highest, and each line has dashes of its own. Their names stand beside their right
+            ends, in the same order.
     """
     import matplotlib.pyplot as plt
 
@@ -69,7 +71,15 @@ def spread_curves(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.4)
-    axis.legend()
+    axis.margins(x=0.02)
+    lines = sorted(axis.lines, key=lambda line: -line.get_ydata()[-1])
+    axis.legend(
+        handles=lines,
+        labelcolor="linecolor",
+        frameon=False,
+        loc="upper left" if lines[0].get_ydata()[-1] > sum(axis.get_ylim()) / 2 else "lower left",
+        bbox_to_anchor=(1, 0, 0.3, 1),
+    )
     return figure(fig, alt)
 
 
@@ -105,6 +115,8 @@ def scoreboard_charts(
                 axis.plot(seeds, [place] * len(seeds), "|", color=look["color"], alpha=0.7)
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.4)
+        if column in ("activation_mib", "fill"):
+            axis.set_xlim(0, 1.1 * max(getattr(row, column) for row in rows))
     axes[0].set_yticks(range(len(rows)), [row.method for row in rows])
     axes[0].invert_yaxis()
     axes[1].axvline(1, color="black", linewidth=1)
@@ -114,23 +126,31 @@ def scoreboard_charts(
     return figure(fig, alt)
 
 
-def loss_steps(curves: Mapping[str, Sequence[float]], alt: str) -> Picture:
-    """Draw training losses step by step, one chart each, side by side on one scale.
+def loss_steps(
+    curves: Mapping[str, Sequence[Sequence[float]]], alt: str, *, epochs: int = 1
+) -> Picture:
+    """Draw training losses step by step, a chart a policy, side by side on one scale.
 
     Args:
-        curves: name -> the loss of each step.
+        curves: policy -> for each seed, the loss of each step.
         alt: what a reader sees.
+        epochs: equal parts of the steps, with a line between them.
     Returns:
-        Picture: PNG.
+        Picture: PNG; the first seed is strong, the others are pale.
     """
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(
         1, len(curves), figsize=(9.5, 2.8), sharey=True, layout="constrained", squeeze=False
     )
-    for axis, (name, losses) in zip(axes[0], curves.items(), strict=True):
-        axis.plot(losses, color=PALETTE[0], linewidth=1)
+    for axis, (name, seeds) in zip(axes[0], curves.items(), strict=True):
+        first, *others = (np.array(losses) for losses in seeds)
+        for losses in others:
+            axis.plot(losses, color=policy_color(name), linewidth=0.8, alpha=0.25)
+        axis.plot(first, color=policy_color(name), linewidth=1.5)
+        for epoch in range(1, epochs):
+            axis.axvline(epoch * len(first) / epochs, color="#59636e", linewidth=1, linestyle="--")
         axis.set(title=name, xlabel="step of training")
-        axis.grid(alpha=0.4)
+        axis.grid(axis="y", alpha=0.4)
     axes[0, 0].set_ylabel("loss of the batch")
     return figure(fig, alt)

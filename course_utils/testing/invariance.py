@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,10 @@ ALONE, MATES, ORDER = "alone", "other batch mates", "another order"
 PADDING, CONTENT, GRADIENTS = "more padding", "other content in the padding", "gradients"
 NAN = "NaN in the padding"
 _NO_GRADIENTS = "there are none on this path"
+# With the indent of a report, 88 columns: what a page of a notebook shows without breaking a word.
+_FOLD = textwrap.TextWrapper(
+    86, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+)
 QUESTIONS = (ALONE, MATES, ORDER, PADDING, CONTENT, GRADIENTS)
 
 
@@ -197,27 +202,30 @@ class InvarianceReport:
                 if question is not None and (detail := question._detail()):
                     key = f"{name}: {detail}" if question.state == "differs" else detail
                     details.setdefault(key, []).append(question)
+        said = []  # below the table, and folded to the width of a notebook's page
         for detail, whose in details.items():
             where = list(dict.fromkeys(question.path for question in whose))
             which = list(dict.fromkeys(question.name for question in whose))
             if whose[0].state == "differs":
                 name, text = detail.split(": ", 1)
                 of = "" if len(where) == len(paths) else f" ({', '.join(where)})"
-                lines.append(f"{name}{of}: {text}")
+                said.append(f"{name}{of}: {text}")
             elif len(whose) == len(where) * len(names):  # the whole path
-                lines.append(f"{', '.join(where)}: {detail}")
+                said.append(f"{', '.join(where)}: {detail}")
             else:
-                lines.append(f"{', '.join(which)} ({', '.join(where)}): {detail}")
+                said.append(f"{', '.join(which)} ({', '.join(where)}): {detail}")
         if self.first_layer:
-            lines.append(f"first difference at a real step: {self.first_layer}")
+            said.append(f"first difference at a real step: {self.first_layer}")
         if not self.padded:
-            lines.append(
+            said.append(
                 "nothing was padded, so padding was never tried: give samples of different "
                 "lengths, and a collate that pads to the longest of them"
             )
-        lines += [f"note: {note}" for note in self.notes]
+        said += [f"note: {note}" for note in self.notes]
         if self.allowed:
-            lines.append(f"allowed: {', '.join(self.allowed)}")
+            said.append(f"allowed: {', '.join(self.allowed)}")
+        for text in said:
+            lines += [part for line in text.splitlines() for part in _FOLD.wrap(line)]
         return "\n  ".join(lines)
 
     __repr__ = __str__

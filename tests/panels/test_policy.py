@@ -87,7 +87,7 @@ def test_panel_shows_what_the_sampler_gives(changed, sampler):
     panel.show(**changed)
     found = describe_epoch(sampler(), changed.get("epoch", 1))
     assert f"fill {found.fill:.0%}; batches an epoch {found.batches}" in panel.picture.alt
-    assert f"pairs from the epoch before {found.repeats:.0%}" in panel.picture.alt
+    assert f"pairs repeated {found.repeats:.0%}" in panel.picture.alt
     assert panel.words.startswith(f"{1 - found.fill:.0%} of what is run is padding.")
 
 

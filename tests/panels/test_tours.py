@@ -100,7 +100,7 @@ def test_the_policy_tour_trades_padding_for_repeats():
 
     alts = [one.picture.alt for one in stops(PolicyExplorer(LONG.repeat(10)))]
     fill = [percent(alt, "fill") for alt in alts]
-    repeats = [percent(alt, "pairs from the epoch before") for alt in alts]
+    repeats = [percent(alt, "pairs repeated") for alt in alts]
     assert fill[0] < fill[2] < fill[1] and repeats[2] < repeats[1]
     most = int(alts[3].split("largest batch, padded steps ")[1].split(";")[0].replace(",", ""))
     assert most <= 2048

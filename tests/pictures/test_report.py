@@ -29,6 +29,8 @@ def test_a_wrong_report_shows_who_differs_by_how_much():
     assert shown.count("=") == equal
     assert "head.weight" in shown and "= equal" in shown  # its bias sees no padding
     assert "alone: B by" in invariance_picture(report).alt
+    numbered = invariance_picture(report, numbered=True)
+    assert "alone: sample 1 by" in numbered.alt and "sample 3" in texts(numbered)
     assert (
         "(training)" in shown[0]
         and "(inference)" in texts(invariance_picture(report, "inference"))[0]

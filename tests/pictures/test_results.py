@@ -68,7 +68,7 @@ def test_curves_are_medians_over_their_range(axes):
     assert list(b.get_ydata()) == [5, 6] and a.get_linestyle() != b.get_linestyle()
     corners = axis.collections[0].get_paths()[0].vertices.tolist()
     assert {(1, 1), (1, 3), (2, 2), (2, 8)} <= set(map(tuple, corners))
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["b", "a"], "as the ends"
 
 
 def test_scoreboard_has_a_chart_for_each_number_and_a_red_cross_for_what_is_wrong(axes):
@@ -90,5 +90,6 @@ def test_scoreboard_has_a_chart_for_each_number_and_a_red_cross_for_what_is_wron
 
 
 def test_loss_steps_keep_their_alt_text():
-    steps = results.loss_steps({"one": [3.0, 2.0], "two": [3.0, 1.0]}, "Two falling curves.")
+    curves = {"random": [[3.0, 2.0], [3.0, 2.5]], "pools of 8": [[3.0, 1.0]]}
+    steps = results.loss_steps(curves, "Two falling curves.", epochs=2)
     assert steps.alt == "Two falling curves." and steps.data.startswith(b"\x89PNG")

@@ -317,3 +317,10 @@ def test_a_widened_batch_stays_the_kind_that_it_was():
     wider = padded_batch().more_padding(kind(FLOATS, LENGTHS), 1, 0.0)
     assert isinstance(wider, kind) and wider.padded.shape == (2, 4, 2)
     assert isinstance(padded_batch().more_padding([FLOATS, LENGTHS], 1, 0.0), list)
+
+
+def test_long_lines_of_a_report_are_folded_at_88_columns():
+    found = report(Question(EVALUATION, "alone", "same"), notes=("word " * 40,))
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= 88 and sum("word" in line for line in lines) > 2
+    assert lines[-1].startswith("      word"), "under its own line, not at the margin"
