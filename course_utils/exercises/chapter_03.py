@@ -531,12 +531,8 @@ ACCUMULATE = Exercise(
             `backward()`."""),
         slip(
             "the steps of one micro-batch counted",
-            {
-                "sum(keep_mask.sum() for _, _, keep_mask in micro_batches)": "micro_batches[-1][2].sum()"
-            },
-            {
-                "sum(keep_mask.sum() for _, _, keep_mask in micro_batches)": "micro_batches[0][2].sum()"
-            },
+            {"in micro_batches)": "in micro_batches[-1:])"},
+            {"in micro_batches)": "in micro_batches[:1])"},
         ).teach("""
             You divided every sum by the number of real steps in *one* micro-batch: a variable that
             is set in a loop keeps its last value. Add up the counts of all of them."""),

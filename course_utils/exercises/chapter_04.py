@@ -524,12 +524,22 @@ DECODE = Exercise(
         slip("the future is seen", {"        tgt_mask=future,\n": ""}).teach("""
             Without a causal `tgt_mask`, each step sees the later ones, which it is meant to
             predict."""),
+        slip("a causal mask of floats", {", dtype=torch.bool": ""}).teach("""
+            A float mask is added to the scores: 1.0 makes a later step a little *more* likely, and
+            hides nothing. Use `dtype=torch.bool`."""),
         slip("the causal mask is inverted", {"tgt_mask=future": "tgt_mask=~future"}).teach("""
             In `nn.Transformer*` True means ignore: `tril()` hides the past, and the last step has
             nothing left to attend to. `triu(1)` hides the future."""),
         slip("no step sees itself", {"diagonal=1": "diagonal=0"}).teach("""
             `triu()` hides the diagonal too, so the first step has nothing to attend to. `triu(1)`
             begins one above the diagonal."""),
+        slip(
+            "the wrong side filled",
+            {"~target_keep_mask[...,": "target_keep_mask[...,"},
+            _NO_TARGET_MASK | {"~target_keep_mask[...,": "target_keep_mask[...,"},
+        ).teach("""
+            You filled the real steps and kept the padding: `masked_fill` fills where its mask is
+            True."""),
         slip(
             "padding left as it came out", _TARGET_UNFILLED, _TARGET_UNFILLED | _NO_TARGET_MASK
         ).teach("""
@@ -630,6 +640,8 @@ FAST_PATH = Exercise(
         slip("one step of the future is seen", {".tril()": ".tril(1)"}).teach("""
             `tril(1)` keeps one diagonal above the main one, so each step sees the next one. Use
             `tril()`."""),
+        slip("queries and keys swapped", {"(query, key,": "(key, query,"}).teach("""
+            The queries ask, and the keys are asked: pass `query, key, value`, in this order."""),
         slip("never causal", _NEVER_CAUSAL).teach("`causal` changes nothing in your answer."),
         slip("either in place of both", _EITHER).teach("""
             A key must be real *and* not later. Your mask allows every key that is one of the

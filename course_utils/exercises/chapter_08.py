@@ -202,7 +202,7 @@ def _only_the_first_step_reset(x, weight, cu_seqlens):
 
 
 def _moved_by(move):
-    """Sum over each sequence by itself, its steps moved `back` by a function."""
+    """Make a convolution of each sequence by itself, its steps moved back by a function."""
 
     def convolution(x, weight, cu_seqlens):
         parts = x.split(cu_seqlens.diff().tolist())
@@ -372,8 +372,8 @@ EXERCISES = [
                 "the first step given to the sequence before",
                 _first_step_given_away,
             ).teach(
-                """The first step of each sequence went to the sequence before it. A border is where a
-                sequence *begins*: `torch.bucketize(steps, cu_seqlens, right=True) - 1`."""
+                """The first step of each sequence went to the sequence before it. A border is
+                where a sequence *begins*: `torch.bucketize(steps, cu_seqlens, right=True) - 1`."""
             ),
             slip(
                 "the last sequence left out",
@@ -407,6 +407,7 @@ EXERCISES = [
                 _from_the_start,
                 "Each mean begins at step 0 of the whole line, so it includes the sequences "
                 "before. Begin at `cu_seqlens[i]`.",
+                also=(edited(_no_0_in_front, {" - sums[cu_seqlens[:-1]]": ""}),),
             ),
             Misconception(
                 "divided by the number of sequences",
@@ -493,8 +494,8 @@ EXERCISES = [
                 There the convolution should see zeros: pad in front."""
             ),
             slip("the first step repeated", _moved_by(_repeated)).teach(
-                """Where a step would reach back beyond the beginning, you used the first step again.
-                It should see zeros there."""
+                """Where a step would reach back beyond the beginning, you used the first step
+                again. It should see zeros there."""
             ),
             Misconception(
                 "the weights left out",

@@ -514,6 +514,14 @@ EXERCISES = [
                 {"in_order[:count].mean()": "in_order.sum() / count"},
                 "Your sum includes the repeated items, so the accuracy can be above 1.",
             ),
+            slip(
+                "the last one always dropped",
+                {"[:count]": "[:-1]"},
+                {"in_order[:count]": "right[:, : count // len(right)]"},
+            ).teach(
+                """You cut off a fixed number, or whole columns, whether or not anything there is
+                repeated. Only what comes after the first `count` samples is."""
+            ),
             Misconception(
                 "the first samples dropped",
                 {"in_order[:count]": "in_order[-count:]"},
