@@ -96,7 +96,7 @@ def _first_step_given_away(flat, cu_seqlens):
     return total / cu_seqlens.diff()[:, None]
 
 
-def _without_the_last_sequence(flat, cu_seqlens):
+def _one_left_out(flat, cu_seqlens):
     borders = [(cu_seqlens[i], cu_seqlens[i + 1]) for i in range(len(cu_seqlens) - 2)]
     return torch.stack([flat[begin:end].mean(0) for begin, end in borders])
 
@@ -368,24 +368,19 @@ EXERCISES = [
                 `sums = F.pad(flat.cumsum(0), (0, 0, 1, 0))`, `sums[k]` is the sum of the first k
                 steps, and `sums[cu_seqlens[1:]] - sums[cu_seqlens[:-1]]` is right."""
             ),
-            slip(
-                "the first step given to the sequence before",
-                _first_step_given_away,
-            ).teach(
+            slip("the first step given to the sequence before", _first_step_given_away).teach(
                 """The first step of each sequence went to the sequence before it. A border is
                 where a sequence *begins*: `torch.bucketize(steps, cu_seqlens, right=True) - 1`."""
             ),
             slip(
-                "the last sequence left out",
-                _without_the_last_sequence,
+                "one sequence left out",
+                _one_left_out,
+                edited(_one_left_out, {"(len(cu_seqlens) - 2": "(1, len(cu_seqlens) - 1"}),
             ).teach(
                 """You return one row too few. B sequences have B + 1 borders, so the loop runs over
                 `range(len(cu_seqlens) - 1)`."""
             ),
-            slip(
-                "divided by the end",
-                {"lengths[:, None]": "cu_seqlens[1:, None]"},
-            ).teach(
+            slip("divided by the end", {"lengths[:, None]": "cu_seqlens[1:, None]"}).teach(
                 """You divided by where the sequence *ends*, which is its length only for the first
                 one. The length is the end less the beginning."""
             ),

@@ -108,14 +108,15 @@ def as_given(trials: Sequence[Trial], axes: Sequence[str]) -> str:
 
 def one_step(trials: Sequence[Trial], axes: Sequence[str]) -> str:
     """Find one step of an argument where each row needs its own."""
-    if sum(not trial.right and len(trial.expected) > 1 for trial in trials) < 2 or "T" in axes:
+    if axis_of(axes, "B", "R") != 0 or "T" in axes:
+        return ""
+    if sum(len(trial.expected) > 1 for trial in _bad(trials)) < 2:
         return ""
 
     def is_step(trial: Trial, name: str) -> bool:
         value = trial.given[name]
-        if not isinstance(value, Tensor) or value.ndim != trial.got.ndim + 1 < 4:
-            return False
-        return any(equal(trial.got, one) for one in value.unbind(1))
+        fits = isinstance(value, Tensor) and value.ndim == trial.got.ndim + 1
+        return fits and any(equal(trial.got, one) for one in value.unbind(1))
 
     for name in trials[0].given:
         if _all_bad(trials, lambda trial, name=name: is_step(trial, name)):
@@ -537,7 +538,7 @@ def always(trials: Sequence[Trial]) -> str:
     wrong = torch.cat([trial.got[~close(trial.got, trial.expected)] for trial in trials])
     if wrong.dtype == torch.bool or len(wrong) < 3 or len(wrong.unique()) > 1:
         return ""
-    return f" Each wrong value is {wrong[0].item():.4g}."
+    return f" Each wrong value is {wrong[0].item() + 0:.4g}."
 
 
 def _ordinary(trial: Trial) -> bool:

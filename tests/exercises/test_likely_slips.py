@@ -506,7 +506,7 @@ def the_sum_up_to_the_first_step(flat, cu_seqlens):
     return (sums[last] - sums[first]) / (last - first + 1).unsqueeze(1)
 
 
-@slip("08.2", "the last sequence left out")
+@slip("08.2", "one sequence left out")
 def a_range_too_short(flat, cu_seqlens):
     rows = []
     for i in range(len(cu_seqlens) - 2):
