@@ -219,13 +219,24 @@ READ_OUT = Exercise(
             A negative index counts from the end of the padded row, where the padding is. The last
             real step of a sequence is `lengths - 1`."""),
         slip(
-            "always the second to last",
-            {"rows, lengths - 1": ":, -min(2, output.shape[1])"},
-            {"rows, lengths - 1": ":, -2"},
-        ).teach("You took one column for all rows. Each sequence ends at its own `lengths - 1`."),
-        slip("one index for all", {"rows, lengths - 1": ":, lengths.max() - 1"}).teach("""
-            You took the last step of the longest sequence in every row. Each row ends at its own
-            `lengths - 1`."""),
+            "one step for all rows",
+            *(
+                {"rows, lengths - 1": f":, {step}"}
+                for step in (
+                    "lengths.max() - 1",
+                    "lengths.min() - 1",
+                    "lengths[0] - 1",
+                    "lengths[-1] - 1",
+                    "-min(2, output.shape[1])",
+                    "-2",
+                    "0",
+                )
+            ),
+        ).teach("""
+            You took the same step in every row. Each sequence ends at its own `lengths - 1`."""),
+        slip("the first row for all", {"rows, ": "0, "}).teach("""
+            You took all the steps from the first row. `output[rows, steps]` needs an index for each
+            row: `rows = torch.arange(B)`."""),
         slip("every row at every length", {"rows, lengths": ":, lengths"}).teach("""
             `output[:, lengths - 1]` takes all B lengths from each row, which gives (B, B, H). Index
             the rows too: `output[torch.arange(B), lengths - 1]`."""),

@@ -209,6 +209,13 @@ SPEED_UP = Exercise(
         slip(
             "that is the fill", {"padded / lengths.sum().item()": "lengths.sum().item() / padded"}
         ).teach("You returned real / padded. The factor is padded / real."),
+        slip(
+            "the steps saved, not the factor",
+            {"padded / lengths": "padded - lengths"},
+            {"padded / lengths.sum().item()": "1 - lengths.sum().item() / padded"},
+        ).teach("""
+            That is the padding, as a number of steps or as a share. The factor is all padded steps
+            divided by all real ones."""),
         slip("the worst batch only", _worst_batch).teach("""
             You took the factor of one batch, the one with the most padding. Add up the steps of all
             batches first, and divide once."""),
@@ -413,6 +420,19 @@ EMBED = Exercise(
         ).teach("""
             You left out every id 0. Here 0 is also a word, so real words are lost: only the lengths
             tell what is padding."""),
+        slip(
+            "id 0 not counted",
+            {"/ lengths[:, None]": "/ (ids != 0).sum(1, keepdim=True)"},
+            {"/ lengths[:, None]": "/ (ids != 0).sum(1, keepdim=True).clamp(min=1)"},
+        ).teach("""
+            The sum is right, but you divided it by the number of ids that are not 0. Here 0 is also
+            a word, and it is in the sum: divide by the lengths."""),
+        slip(
+            "id 0 left out of the sum",
+            {"torch.arange(ids.shape[1]) < lengths[:, None]": "ids != 0"},
+        ).teach("""
+            You divided by the true length, but your mask leaves every id 0 out of the sum. Here 0
+            is also a word: make the mask from the lengths too."""),
         slip(
             "a zero vector for id 0",
             {

@@ -235,6 +235,15 @@ STATES = Exercise(
         ).teach("""
             A reshape reads the numbers in the order of memory, so it puts states of different
             sequences into one row. Use `torch.cat`, or move the dimensions before the reshape."""),
+        slip(
+            "the directions interleaved",
+            {"cat([forward, backward], dim=2)": "stack([forward, backward], dim=3).flatten(2)"},
+        ).teach("""
+            The numbers of the two directions alternate. The whole forward state comes first, and
+            then the whole backward one: `torch.cat`."""),
+        slip("the highest layer first", {"dim=2)": "dim=2).flip(0)"}).teach("""
+            The layers are in the reverse order. `h_n` begins with the lowest, and so should
+            you."""),
         slip("one below the other", {"dim=2": "dim=1"}).teach("""
             `dim=1` puts the backward states below the forward ones, (L, 2 B, H). To put them side
             by side, use `dim=2`."""),

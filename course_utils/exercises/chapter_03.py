@@ -68,10 +68,35 @@ HOLES = Exercise(
             You counted the padding: `keep_mask` is True where a step is *real*. Only a
             `key_padding_mask` is True at padding."""),
         slip(
-            "up to the first padding", {"return lengths": "return keep_mask.long().argmin(dim=1)"}
+            "up to the first padding",
+            {"return lengths": "return keep_mask.long().argmin(dim=1)"},
+            {"keep_mask.sum(dim=1)": "keep_mask.long().argmin(dim=1)"},
         ).teach("""
             `argmin` finds the first padded step, but in a row without padding it returns 0. And
             after a hole there may be more real steps. Count the real steps: `sum(dim=1)`."""),
+        slip(
+            "the first real step",
+            {"return lengths": "return keep_mask.long().argmax(dim=1)"},
+            {"keep_mask.sum(dim=1)": "keep_mask.long().argmax(dim=1)"},
+        ).teach("""
+            `argmax` finds the first *real* step, which is step 0 in almost every row, and 0 in a
+            row that has none. Count the real steps: `sum(dim=1)`."""),
+        slip(
+            "a full row taken for one with a hole",
+            {"has_hole\n": "keep_mask.long().argmin(dim=1) < lengths\n"},
+            {"has_hole\n": "keep_mask.long().argmin(dim=1) != lengths\n"},
+        ).teach("""
+            In a row without padding, `argmin` finds no 0, and returns index 0 all the same. So
+            every full row seems to have a hole."""),
+        slip(
+            "argmin in place of argmax",
+            {
+                "has_hole\n": "(\n        keep_mask.shape[1]"
+                " - keep_mask.long().flip(1).argmin(dim=1) != lengths\n    )\n"
+            },
+        ).teach("""
+            Seen from the end, `argmin` finds the last step of *padding*. The last real step is the
+            first 1 from there, which `argmax` finds."""),
         slip(
             "padding taken for a hole",
             {"return lengths, has_hole": "return lengths, ~keep_mask.all(dim=1)"},
@@ -504,6 +529,13 @@ ACCUMULATE = Exercise(
             When the first micro-batches are divided, the later ones have not been counted, so the
             first ones get a divisor that is too small. Count all real steps before the first
             `backward()`."""),
+        slip(
+            "the steps of one micro-batch counted",
+            {"in micro_batches)": "in micro_batches[-1:])"},
+            {"in micro_batches)": "in micro_batches[:1])"},
+        ).teach("""
+            You divided every sum by the number of real steps in *one* micro-batch: a variable that
+            is set in a loop keeps its last value. Add up the counts of all of them."""),
         slip("divided twice", {"loss / count": "loss / (count * len(micro_batches))"}).teach("""
             You divided by all real steps, and then by the number of micro-batches as well."""),
         slip("divided by the number of sequences", {"keep_mask.sum()": "len(keep_mask)"}).teach("""
@@ -659,6 +691,9 @@ ATTENTION_POOL = Exercise(
             "masked after the softmax, and divided again",
             _weights("scores.softmax(dim=1).masked_fill(~keep_mask, 0)", _ADD_UP_TO_1),
             _weights("scores.softmax(dim=1) * keep_mask", _ADD_UP_TO_1),
+            _weights(
+                "(scores.masked_fill(~keep_mask, 0)).softmax(dim=1) * keep_mask", _ADD_UP_TO_1
+            ),
         ).teach("""
             Dividing again makes the weights add up to 1, and with ordinary scores the result is
             right. But the padding took part in the softmax: a NaN there makes all weights NaN, and

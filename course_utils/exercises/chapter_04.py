@@ -246,12 +246,13 @@ def _safe_cases():
         keep_mask = lengths_to_keep_mask(torch.tensor(lengths), max(lengths) + seed % 2)
         qkv = torch.randn(3, *keep_mask.shape, 2, generator=generator).round(decimals=1)
         cases.append((*(one.clone().requires_grad_() for one in qkv), keep_mask))
-    # Scores far below 0: a fill of -100 in place of -inf is above them.
+    # Scores far below 0: a fill of -100 in place of -inf is above them. And far above 0, those of
+    # the padding even further: they must not take part in the softmax.
     _, _, value, keep_mask = (one.detach() for one in cases[1])
     query = torch.full_like(value, 15.0)
     large = [
         (query, -query - value, value, keep_mask),
-        (query, query, value, keep_mask),
+        (query, query * (2 - keep_mask[..., None].float()), value, keep_mask),
     ]
     # And one of -1e10, below -1e9, another fill that is often seen.
     far, one_of_two = torch.full((2, 2, 2), 1e5), torch.tensor([[True, False]] * 2)
@@ -270,6 +271,7 @@ def safe_attention(query, key, value, keep_mask):
 
 _NOT_SET_TO_0 = {"weights.masked_fill(empty, 0)": "weights"}
 _SWEPT = {"weights @ value": "(weights @ value).nan_to_num()"}
+_ROWS = "scores.masked_fill(~keep_mask[..., None], -torch.inf).softmax(dim=2)"
 
 
 def _weights(expression):
@@ -361,6 +363,8 @@ SAFE_ATTENTION = Exercise(
             "scores of 0",
             _weights("(scores * keep).softmax(dim=2)"),
             _weights("(scores + keep.float()).softmax(dim=2)"),
+            {"scores.masked_fill(~keep & ~empty, -torch.inf)": "(scores * keep)"},
+            _weights("(scores * keep).softmax(dim=2) * keep"),
         ).teach("""
             A score of 0 is an ordinary score: its exponential is 1. Use `-torch.inf`, and take care
             of empty rows."""),
@@ -376,11 +380,40 @@ SAFE_ATTENTION = Exercise(
             The padding has already had its share, so the weights of the real keys no longer add up
             to 1."""),
         slip(
+            "masked after the softmax, and divided again",
+            *(
+                _weights("(scores.softmax(dim=2) * keep)")
+                | {"weights @": f"weights / weights.sum(dim=2, keepdim=True){least} @"}
+                for least in (".clamp(min=1e-9)", "", ".clamp(min=1e-4)")
+            ),
+        ).teach("""
+            With ordinary scores the result is right. But the padding took part in the softmax: a
+            large score there leaves 0 / 0. Mask before the softmax."""),
+        slip(
+            "0 times infinity",
+            _weights("(scores + (1 - keep.float()) * -torch.inf).softmax(dim=2)"),
+            _weights("(scores - (1 - keep.float()) * torch.inf).softmax(dim=2)"),
+        ).teach("""
+            0 × -∞ is NaN, so every real key gets NaN. A product cannot choose between two numbers:
+            use `masked_fill(~keep, -torch.inf)`."""),
+        slip(
             "queries masked in place of keys",
             _weights("scores.softmax(dim=2).masked_fill(~keep_mask[..., None], 0)"),
+            {"~keep & ~empty": "~keep_mask[..., None] & ~empty"},
+            {"~keep & ~empty, -torch.inf": "~keep_mask[..., None], -1e9"},
+            _weights(_ROWS),
+            _weights(_ROWS) | _SWEPT,
+            _weights(_ROWS.replace("-torch.inf", "-1e9")),
         ).teach("""
             You switched off padded *queries*; the real ones still look at padded keys. The keys are
             the last dimension of the scores: `keep_mask[:, None, :]`."""),
+        slip(
+            "padded queries masked as well",
+            {"@ value": "@ value * keep_mask[..., None]"},
+            _weights(_ROWS.replace("~keep_mask[..., None]", "~(keep & keep_mask[..., None])")),
+        ).teach("""
+            The keys are masked as they should be. But you masked the padded *queries* as well,
+            which gives zeros, or a row of nothing but `-inf` and so NaN. Leave what they get."""),
         slip("not scaled", {" / query.shape[2] ** 0.5": ""}).teach("""
             The scores must be divided by the square root of D."""),
         slip("divided by D", {"** 0.5": "** 1"}).teach("""
@@ -491,12 +524,22 @@ DECODE = Exercise(
         slip("the future is seen", {"        tgt_mask=future,\n": ""}).teach("""
             Without a causal `tgt_mask`, each step sees the later ones, which it is meant to
             predict."""),
+        slip("a causal mask of floats", {", dtype=torch.bool": ""}).teach("""
+            A float mask is added to the scores: 1.0 makes a later step a little *more* likely, and
+            hides nothing. Use `dtype=torch.bool`."""),
         slip("the causal mask is inverted", {"tgt_mask=future": "tgt_mask=~future"}).teach("""
             In `nn.Transformer*` True means ignore: `tril()` hides the past, and the last step has
             nothing left to attend to. `triu(1)` hides the future."""),
         slip("no step sees itself", {"diagonal=1": "diagonal=0"}).teach("""
             `triu()` hides the diagonal too, so the first step has nothing to attend to. `triu(1)`
             begins one above the diagonal."""),
+        slip(
+            "the wrong side filled",
+            {"~target_keep_mask[...,": "target_keep_mask[...,"},
+            _NO_TARGET_MASK | {"~target_keep_mask[...,": "target_keep_mask[...,"},
+        ).teach("""
+            You filled the real steps and kept the padding: `masked_fill` fills where its mask is
+            True."""),
         slip(
             "padding left as it came out", _TARGET_UNFILLED, _TARGET_UNFILLED | _NO_TARGET_MASK
         ).teach("""
@@ -597,6 +640,8 @@ FAST_PATH = Exercise(
         slip("one step of the future is seen", {".tril()": ".tril(1)"}).teach("""
             `tril(1)` keeps one diagonal above the main one, so each step sees the next one. Use
             `tril()`."""),
+        slip("queries and keys swapped", {"attention(query, key,": "attention(key, query,"}).teach("""
+            The queries ask, and the keys are asked: pass `query, key, value`, in this order."""),
         slip("never causal", _NEVER_CAUSAL).teach("`causal` changes nothing in your answer."),
         slip("either in place of both", _EITHER).teach("""
             A key must be real *and* not later. Your mask allows every key that is one of the

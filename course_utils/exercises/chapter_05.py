@@ -353,7 +353,11 @@ MASKED_NORM = Exercise(
             ),
         ).teach("""
             That is what `nn.BatchNorm1d` does: the padding counts in mean and variance."""),
-        slip("divided by n - 1", {", unbiased=False": ""}).teach("""
+        slip(
+            "divided by n - 1",
+            {", unbiased=False": ""},
+            {"(real.var(0, unbiased=False) + 1e-5).sqrt()": "(real.std(0) + 1e-5)"},
+        ).teach("""
             `var` divides by n - 1 unless you pass `unbiased=False`. Batch normalisation divides by
             n when it normalises."""),
         slip("each sequence by itself", _each_sequence).teach("""

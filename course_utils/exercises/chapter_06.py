@@ -276,7 +276,7 @@ REPEATS = Exercise(
         slip("whole batches", _same_batches).teach("""
             You counted batches that are exactly the same. Two sequences can also share a batch
             again when the rest of the batch is new."""),
-        slip("with oneself", {" if a < b": ""}).teach("""
+        slip("with oneself", {" if a < b": ""}, {"a < b": "a <= b"}).teach("""
             You counted pairs of a sequence with itself: `a < b` leaves them out."""),
         slip("a mean over batches", _mean_over_batches).teach("""
             You averaged over the batches. A large batch has more pairs, so count the pairs of all

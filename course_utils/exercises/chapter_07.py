@@ -238,6 +238,25 @@ def _first_in_the_batch(document_id):
     return positions
 
 
+def _counted_by_number(document_id):
+    positions = torch.zeros_like(document_id)
+    for number in document_id[document_id >= 0].unique():
+        mine = document_id == number
+        positions[mine] = torch.arange(int(mine.sum()))
+    return positions
+
+
+def _count_kept(document_id):
+    positions, count = torch.zeros_like(document_id), 0
+    for row, ids in enumerate(document_id.tolist()):
+        for step, number in enumerate(ids):
+            if step and number != ids[step - 1]:
+                count = 0
+            positions[row, step] = count if number >= 0 else 0
+            count += 1
+    return positions
+
+
 _leftmost_in_the_batch = edited(_first_in_the_batch, {"steps[0]": "steps.min()"})
 
 _OWN = "(document_id[:, :, None] == document_id[:, None, :])"
@@ -282,7 +301,11 @@ POSITIONS = Exercise(
         slip("padding counted", {".where(document_id >= 0, 0)": ""}).teach("""
             The real steps are right. But padding is counted too, and in a long row its positions
             may be larger than any that the model has learned. Give 0 there."""),
-        slip("from 1", {"(place - first)": "(place - first + 1)"}).teach("""
+        slip(
+            "from 1",
+            {"(place - first)": "(place - first + 1)"},
+            {"(place - first).where(document_id >= 0, 0)": "place - first + 1"},
+        ).teach("""
             Each sequence begins at 1, but alone it begins at 0: every position is off by one."""),
         slip(
             "the number of the sequence",
@@ -300,9 +323,17 @@ POSITIONS = Exercise(
             lambda document_id: restarted_positions(document_id.flatten()[None]).view_as(
                 document_id
             ),
+            _counted_by_number,
+            _count_kept,
+            edited(_count_kept, {"step and number != ids[step - 1]": "False"}),
+            edited(_count_kept, {"count += 1": "count += number >= 0"}),
+            edited(
+                _count_kept,
+                {"step and number != ids[step - 1]": "False", "count += 1": "count += number >= 0"},
+            ),
         ).teach("""
-            You counted on from the end of one row to the next. The rows are independent: use
-            `dim=1`."""),
+            Your count goes on from one row to the next. The rows are independent: begin again at
+            0 in each of them."""),
         slip(
             "the first row for all",
             lambda document_id: restarted_positions(document_id[:1]).where(document_id >= 0, 0),

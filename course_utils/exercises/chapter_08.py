@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from course_utils.batches.flat import lengths_to_cu_seqlens
 from course_utils.exercises.cases import ragged
-from course_utils.exercises.engine import Exercise, Misconception, slip
+from course_utils.exercises.engine import Exercise, Misconception, edited, slip
 
 
 def _length_cases():
@@ -85,6 +85,22 @@ def _one_step_too_many(flat, cu_seqlens):
     return torch.stack([flat[begin : end + 1].mean(0) for begin, end in pairs])
 
 
+def _no_0_in_front(flat, cu_seqlens):
+    sums = flat.cumsum(0)
+    return (sums[cu_seqlens[1:] - 1] - sums[cu_seqlens[:-1]]) / cu_seqlens.diff()[:, None]
+
+
+def _first_step_given_away(flat, cu_seqlens):
+    owner = (torch.bucketize(torch.arange(len(flat)), cu_seqlens) - 1).clamp(min=0)
+    total = flat.new_zeros(len(cu_seqlens) - 1, flat.shape[1]).index_add(0, owner, flat)
+    return total / cu_seqlens.diff()[:, None]
+
+
+def _one_left_out(flat, cu_seqlens):
+    borders = [(cu_seqlens[i], cu_seqlens[i + 1]) for i in range(len(cu_seqlens) - 2)]
+    return torch.stack([flat[begin:end].mean(0) for begin, end in borders])
+
+
 def _equal_lengths(flat, cu_seqlens):
     return flat.reshape(len(cu_seqlens) - 1, -1, flat.shape[1]).mean(1)
 
@@ -116,7 +132,8 @@ def _document_cases():
         R, T = document_id.shape
         b, step = torch.arange(R)[:, None, None], torch.arange(T)
         cases.append((document_id, b, step[:, None], step[None, :]))
-    return cases
+    # The rows need not be asked about in their order.
+    return [*cases, (document_id, b.flip(0), step[:, None], step[None, :])]
 
 
 def own_and_earlier(document_id, b, q, kv):
@@ -184,12 +201,18 @@ def _only_the_first_step_reset(x, weight, cu_seqlens):
     return output.where(~first, weight[0] * x)
 
 
-def _looks_ahead(x, weight, cu_seqlens):
-    parts = [
-        _never_reset(one.flip(0), weight, cu_seqlens).flip(0)
-        for one in x.split(cu_seqlens.diff().tolist())
-    ]
-    return torch.cat(parts)
+def _moved_by(move):
+    """Make a convolution of each sequence by itself, its steps moved back by a function."""
+
+    def convolution(x, weight, cu_seqlens):
+        parts = x.split(cu_seqlens.diff().tolist())
+        return torch.cat([sum(w * move(one, k) for k, w in enumerate(weight)) for one in parts])
+
+    return convolution
+
+
+def _repeated(one, back):
+    return one[(torch.arange(len(one)) - back).clamp(min=0)]
 
 
 def _weights_reversed(x, weight, cu_seqlens):
@@ -330,6 +353,37 @@ EXERCISES = [
                 _without_the_last,
                 "The last step of each sequence is missing. `cu_seqlens[i + 1]` is already one "
                 "past the end: slice up to it, with no `- 1`.",
+                also=(edited(_without_the_last, {"max(end - 1, begin + 1)": "end - 1"}),),
+            ),
+            slip(
+                "a running sum without a 0 in front",
+                _no_0_in_front,
+                edited(_no_0_in_front, {"[:-1]]": "[:-1] - 1]"}),
+                edited(
+                    _no_0_in_front,
+                    {"flat.cumsum(0)": "F.pad(flat.cumsum(0), (0, 0, 0, 1))", "[1:] - 1": "[1:]"},
+                ),
+            ).teach(
+                """`flat.cumsum(0)[k]` already includes step k. To subtract what comes before a
+                sequence, also the first one, a 0 has to stand in front: with
+                `sums = F.pad(flat.cumsum(0), (0, 0, 1, 0))`, `sums[k]` is the sum of the first k
+                steps, and `sums[cu_seqlens[1:]] - sums[cu_seqlens[:-1]]` is right."""
+            ),
+            slip("the first step given to the sequence before", _first_step_given_away).teach(
+                """The first step of each sequence went to the sequence before it. A border is
+                where a sequence *begins*: `torch.bucketize(steps, cu_seqlens, right=True) - 1`."""
+            ),
+            slip(
+                "one sequence left out",
+                _one_left_out,
+                edited(_one_left_out, {"(len(cu_seqlens) - 2": "(1, len(cu_seqlens) - 1"}),
+            ).teach(
+                """You return one row too few. B sequences have B + 1 borders, so the loop runs over
+                `range(len(cu_seqlens) - 1)`."""
+            ),
+            slip("divided by the end", {"lengths[:, None]": "cu_seqlens[1:, None]"}).teach(
+                """You divided by where the sequence *ends*, which is its length only for the first
+                one. The length is the end less the beginning."""
             ),
             slip("the next sequence's first step too", _one_step_too_many).teach(
                 """Each mean includes the first step of the *next* sequence. `cu_seqlens[i + 1]` is
@@ -349,6 +403,7 @@ EXERCISES = [
                 _from_the_start,
                 "Each mean begins at step 0 of the whole line, so it includes the sequences "
                 "before. Begin at `cu_seqlens[i]`.",
+                also=(edited(_no_0_in_front, {" - sums[cu_seqlens[:-1]]": ""}),),
             ),
             Misconception(
                 "divided by the number of sequences",
@@ -426,9 +481,17 @@ EXERCISES = [
             ),
             Misconception(
                 "it looks ahead",
-                _looks_ahead,
+                _moved_by(lambda one, back: F.pad(one, (0, 0, 0, back))[back:]),
                 "Each step takes from those *after* it. Causal means from earlier steps, so pad "
                 "in front.",
+            ),
+            slip("rolled round", _moved_by(lambda one, back: one.roll(back, 0))).teach(
+                """`roll` wraps round: the last steps of a sequence come in again at its beginning.
+                There the convolution should see zeros: pad in front."""
+            ),
+            slip("the first step repeated", _moved_by(_repeated)).teach(
+                """Where a step would reach back beyond the beginning, you used the first step
+                again. It should see zeros there."""
             ),
             Misconception(
                 "the weights left out",
@@ -500,6 +563,10 @@ EXERCISES = [
                     {"document_id[b, q]": "document_id[0, q]"},
                     {"document_id[b, kv]": "document_id[0, kv]"},
                 ),
+            ),
+            slip("all rows at once", {"document_id[b, ": "document_id[:, "}).teach(
+                """You look in all rows, whatever `b` is. That is right only where `b` happens to be
+                every row in its order; FlexAttention asks about one row at a time."""
             ),
             Misconception(
                 "inverted",

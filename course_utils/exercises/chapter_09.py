@@ -263,6 +263,11 @@ EXERCISES = [
                 _mean_of_means,
                 "That is the mean over this rank's own steps. A step on a rank with few steps then "
                 "weighs more than one on a rank with many.",
+                also=(
+                    {"loss_sum * ranks / total": "loss_sum / count"},
+                    {"loss_sum * ranks / total": "loss_sum / count.clamp(min=1)"},
+                    edited(_mean_of_means, {"/ count": "/ count.clamp(min=1)"}),
+                ),
             ),
             Misconception(
                 "divided by the ranks twice",
@@ -292,7 +297,14 @@ EXERCISES = [
             Misconception(
                 "the count of this rank",
                 _not_reduced,
-                "You divide by this rank's own steps. Use `all_reduce` to sum a copy of the count.",
+                "You divide by this rank's own steps. Use `all_reduce` to sum a copy of the count, "
+                "and divide by that sum.",
+                also=(
+                    {"/ total": "/ count"},
+                    {"/ total": "/ count.clamp(min=1)"},
+                    {"* ranks / total": "/ count / ranks"},
+                    edited(_not_reduced, {"/ count": "/ count.clamp(min=1)"}),
+                ),
             ),
             Misconception(
                 "no gradient",
@@ -501,6 +513,14 @@ EXERCISES = [
                 "all summed, divided by the samples",
                 {"in_order[:count].mean()": "in_order.sum() / count"},
                 "Your sum includes the repeated items, so the accuracy can be above 1.",
+            ),
+            slip(
+                "the last one always dropped",
+                {"[:count]": "[:-1]"},
+                {"in_order[:count]": "right[:, : count // len(right)]"},
+            ).teach(
+                """You cut off a fixed number, or whole columns, whether or not anything there is
+                repeated. Only what comes after the first `count` samples is."""
             ),
             Misconception(
                 "the first samples dropped",

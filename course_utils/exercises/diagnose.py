@@ -106,15 +106,33 @@ def as_given(trials: Sequence[Trial], axes: Sequence[str]) -> str:
     return ""
 
 
+def one_step(trials: Sequence[Trial], axes: Sequence[str]) -> str:
+    """Find one step of an argument where each row needs its own."""
+    if axis_of(axes, "B", "R") != 0 or "T" in axes:
+        return ""
+    if sum(len(trial.expected) > 1 for trial in _bad(trials)) < 2:
+        return ""
+
+    def is_step(trial: Trial, name: str) -> bool:
+        value = trial.given[name]
+        fits = isinstance(value, Tensor) and value.ndim == trial.got.ndim + 1
+        return fits and any(equal(trial.got, one) for one in value.unbind(1))
+
+    for name in trials[0].given:
+        if _all_bad(trials, lambda trial, name=name: is_step(trial, name)):
+            return f"You returned one step of `{name}`, the same for all rows."
+    return ""
+
+
 def same_everywhere(trials: Sequence[Trial], axes: Sequence[str]) -> str:
     """Find a tensor of one number, or one with the same values in every row."""
     if not _varied(trials) or sum(not trial.right for trial in trials) < 2:
         return ""
 
     def one_number(trial: Trial) -> bool:
-        return trial.got.numel() > 1 and bool(close(trial.got, trial.got.flatten()[0]).all())
+        return bool(close(trial.got, trial.got.flatten()[0]).all())
 
-    if _all_bad(trials, one_number):
+    if any(t.got.numel() > 1 for t in _bad(trials)) and _all_bad(trials, one_number):
         first = next(trial.got for trial in trials if not trial.right).flatten()[0].item()
         return f"Every number of your result is the same, {first:.4g} in the smallest case."
     row = axis_of(axes, "B", "R")
@@ -170,7 +188,7 @@ def nan(trials: Sequence[Trial], axes: Sequence[str]) -> str:
             "replaced or left out, not multiplied by 0."
         )
     else:
-        why = "The usual sources are 0 / 0, and a softmax over nothing but `-inf`."
+        why = "The usual sources are 0 / 0, 0 × ∞, and a softmax over nothing but `-inf`."
     what = "Infinity" if infinite else "NaN"
     return f"{what} where numbers are expected{', ' + place if place else ''}. {why}"
 
@@ -494,6 +512,7 @@ def a_size(trials: Sequence[Trial], axes: Sequence[str]) -> str:
 TENSOR_KINDS = (
     nan,
     as_given,
+    one_step,
     a_size,
     turned,
     same_everywhere,
@@ -519,7 +538,7 @@ def always(trials: Sequence[Trial]) -> str:
     wrong = torch.cat([trial.got[~close(trial.got, trial.expected)] for trial in trials])
     if wrong.dtype == torch.bool or len(wrong) < 3 or len(wrong.unique()) > 1:
         return ""
-    return f" Each wrong value is {wrong[0].item():.4g}."
+    return f" Each wrong value is {wrong[0].item() + 0:.4g}."
 
 
 def _ordinary(trial: Trial) -> bool:
@@ -556,15 +575,18 @@ def _of_tensors(trials: Sequence[Trial], axes: Sequence[str]) -> str:
     if size and not place:
         return f"The values are {size} wherever they are wrong.{always(same)}"
     text = f"The values are {size or 'wrong'} {place}; everywhere else they are right."
+    fine = [trial.expected[close(trial.got, trial.expected)] for trial in same]
+    if not place and not any(one.dtype == torch.bool or bool(one.any()) for one in fine):
+        zeros = ", except for zeros" if any(map(len, fine)) else ""
+        return f"Every number is wrong{zeros}, so the mistake is not at one special place."
     return text + always(same) if place else ""
 
 
 def _of_numbers(trials: Sequence[Trial], axes: Sequence[str]) -> str:
     if not all(isinstance(trial.got, (bool, int, float)) for trial in trials):
         return ""
-    for kind in (constant, remembered):
-        if said := kind(trials, axes):
-            return said
+    if said := constant(trials, axes):
+        return said
     kind = torch.float64
     as_tensors = [
         replace(
@@ -581,8 +603,10 @@ def _of_numbers(trials: Sequence[Trial], axes: Sequence[str]) -> str:
         for find in (nan, a_size, turned, factor, offset):
             if said := find(group, ()):
                 return said
+    if said := remembered(trials, axes):
+        return said
     bad = [not trial.right for trial in trials]
-    pairs = [(t.got, t.expected) for t in trials if not t.right]
+    pairs = [(t.got, t.expected) for t in trials if not equal(t.got, t.expected)]
     size = ""
     if all(got > due for got, due in pairs):
         size = "too large"
@@ -591,7 +615,7 @@ def _of_numbers(trials: Sequence[Trial], axes: Sequence[str]) -> str:
     place = only_cases(trials, bad)
     if place:
         return f"The number is {size or 'wrong'} {place}; everywhere else it is right."
-    return ""
+    return f"The number is {size} wherever it is wrong." if size and len(pairs) > 1 else ""
 
 
 def _of_truth(trials: Sequence[Trial], axes: Sequence[str]) -> str:
@@ -699,6 +723,9 @@ def _of_lists(trials: Sequence[Trial], axes: Sequence[str]) -> str:
         )
     if place:
         return f"The lists are wrong {place}; everywhere else they are right."
+    sizes = [list(map(len, one)) for one in (bad[0].got, bad[0].expected)]
+    if sizes[0] != sizes[1]:
+        return f"In the smallest case, your lists hold {sizes[0]}, where {sizes[1]} are expected."
     return ""
 
 
@@ -729,6 +756,8 @@ def kind(trials: Sequence[Trial], axes: Sequence[str]) -> str:
                 f"{named}; its values are right. Make one tensor of them: `torch.stack(...)`, or "
                 "`torch.tensor(...)` of numbers."
             )
+        case Tensor(), tuple() | list():
+            return f"{named} of {len(got)}, where one tensor is expected."
         case Tensor(), np.ndarray():
             return "You returned a NumPy array, where a tensor is expected: use torch throughout."
         case Tensor(), bool() | int() | float():
@@ -738,7 +767,8 @@ def kind(trials: Sequence[Trial], axes: Sequence[str]) -> str:
                 "everything reduced?"
             )
         case int() | float(), Tensor() if got.numel() > 1:
-            return f"{named} of shape {tuple(got.shape)}, where one number is expected."
+            one = "True or False" if isinstance(wanted, bool) else "one number"
+            return f"{named} of shape {tuple(got.shape)}, where {one} is expected."
         case tuple(), Tensor():
             return f"You returned one tensor, where {len(wanted)} are expected."
     return ""
@@ -773,10 +803,12 @@ def _of_parts(trials: Sequence[Trial], axes: str) -> str:
         if not all(t.right for t in own):
             said = _of_values(own, " ".join(every[i]) if i < len(every) else "")
             parts.append((i, said))
-    if not parts or not parts[0][1]:
+    if not parts:
         return ""
     fine = [words[i] for i in range(count) if i not in dict(parts)]
     start = f"The {' and the '.join(fine)} result is right. " if fine else ""
+    if not parts[0][1]:
+        return f"{start}The {words[parts[0][0]]} result is wrong." if fine else ""
     return f"{start}The {words[parts[0][0]]} result: " + _lower(parts[0][1])
 
 
@@ -792,7 +824,7 @@ def _of_values(trials: Sequence[Trial], axes: str) -> str:
     if said := _of_parts(trials, axes):
         return said
     if all(isinstance(trial.expected, bool) for trial in bad):
-        return _of_truth(trials, letters)
+        return _of_truth(trials, letters) or kind(trials, letters)
     if isinstance(bad[0].expected, (int, float)):
         return _of_numbers(trials, letters) or kind(trials, letters)
     if isinstance(bad[0].expected, list):

@@ -653,7 +653,8 @@ def _diagnosed(
         shown = textwrap.fill(shown, WIDTH) + (f"\nin the line: {at}" if at else "")
         kind = "explained" if told.explained else "error"
         return Verdict(kind, f"{head}: {told.text}\n{shown}\n\n{told.case}")
-    text = told.text or _difference(kept, expected[first].value)
+    unlike = (_difference(given[i].value, expected[i].value) for i in failing)
+    text = told.text or next(filter(None, unlike), "")
     text = text or "the numbers are right, but the task asks you to compute them in another way."
     question = _nearest(exercise, cases, given, failing, run)
     explained = told.explained or question
@@ -679,7 +680,8 @@ def _nearest(
             for wrong in one.forms:
                 same = 0
                 for place, i in enumerate(failing, 1):
-                    same += _alike(run(wrong, cases[i]), given[i])
+                    made = run(wrong, cases[i])
+                    same += _alike(made, given[i]) and _alike(given[i], made)
                     if same + len(failing) - place <= max(most, 0.6 * len(failing)):
                         break
                 else:

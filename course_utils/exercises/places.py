@@ -78,6 +78,12 @@ def real_steps(given: Mapping[str, object]) -> Tensor | None:
     return torch.arange(T) < lengths[:, None]
 
 
+def lengths_of(given: Mapping[str, object]) -> object:
+    """Find the lengths that were given, by themselves or as the borders of a flat batch."""
+    borders = given.get("cu_seqlens")
+    return borders.diff() if isinstance(borders, Tensor) else given.get("lengths")
+
+
 def tensors_in(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
@@ -89,7 +95,7 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 def quantities(given: Mapping[str, object]) -> dict[str, Tensor]:
     """Collect the numbers that a wrong answer may multiply or divide by: sizes, lengths, counts."""
     found = {"1": torch.tensor(1.0)}
-    keep, lengths = real_steps(given), given.get("lengths")
+    keep, lengths = real_steps(given), lengths_of(given)
     if keep is not None:
         B, T = keep.shape
         lengths = keep.sum(1)
@@ -106,6 +112,8 @@ def quantities(given: Mapping[str, object]) -> dict[str, Tensor]:
             "the number of targets": torch.tensor(len(given["targets"])),
             "the number of targets that are not -100": (given["targets"] != -100).sum(),
         }
+        if isinstance(given.get("logits"), Tensor):
+            found["the number of classes"] = torch.tensor(given["logits"].shape[-1])
     if "micro_batches" in given:
         keeps = [keep_mask for *_, keep_mask in given["micro_batches"]]
         found |= {
@@ -127,7 +135,7 @@ def quantities(given: Mapping[str, object]) -> dict[str, Tensor]:
 def facts(given: Mapping[str, object]) -> dict[str, bool]:
     """Say what is special about a case, each in words that go after "only"."""
     found = {}
-    keep, lengths = real_steps(given), given.get("lengths")
+    keep, lengths = real_steps(given), lengths_of(given)
     if keep is not None:
         B, T = keep.shape
         lengths = keep.sum(1)
@@ -141,7 +149,8 @@ def facts(given: Mapping[str, object]) -> dict[str, bool]:
             "where B = T": B == T,
             "where B is not T": B != T,
         }
-    if isinstance(lengths, Tensor) and lengths.ndim == 1:
+    # What a row of several sequences holds has no length.
+    if isinstance(lengths, Tensor) and lengths.ndim == 1 and "document_id" not in given:
         steps = lengths.diff()
         found |= {
             "in a batch of one sequence": len(lengths) == 1,
@@ -168,6 +177,13 @@ def facts(given: Mapping[str, object]) -> dict[str, bool]:
             found[f"where `{name}` has large values"] = bool(
                 (at_real[at_real.isfinite()].abs() > 80).any()
             )
+    targets = given.get("targets")
+    if keep is None and isinstance(targets, Tensor):
+        found |= {
+            "where no target counts": bool((targets == -100).all()),
+            "where some target is -100": bool((targets == -100).any()),
+            "where no target is -100": not bool((targets == -100).any()),
+        }
     layers = given.get("layers")
     if isinstance(layers, list):
         parts = zip(("stride", "padding", "dilation"), (1, 0, 1), (1, 2, 3), strict=True)
@@ -265,7 +281,7 @@ def _along(mask: Tensor, axes: Sequence[int], ndim: int) -> Tensor:
 def places(given: Mapping[str, object], shape: Sequence[int], axes: Sequence[str]) -> dict:
     """Name the places in a result: phrase -> bool tensor that broadcasts to its shape."""
     ndim, found = len(shape), {}
-    keep, lengths = real_steps(given), given.get("lengths")
+    keep, lengths = real_steps(given), lengths_of(given)
     row, step = axis_of(axes, "B", "R"), axis_of(axes, "T")
     if keep is not None:
         lengths = keep.sum(1)
@@ -283,6 +299,17 @@ def places(given: Mapping[str, object], shape: Sequence[int], axes: Sequence[str
                 "in sequences without padding": lengths == keep.shape[1],
             }
         found |= {name: _along(mask, [row], ndim) for name, mask in rows.items()}
+    flat = axis_of(axes, "S")
+    if flat is not None and isinstance(lengths, Tensor) and int(lengths.sum()) == shape[flat]:
+        index = torch.cat([torch.arange(int(n)) for n in lengths])
+        after = torch.arange(shape[flat]) >= lengths[0]
+        steps = {
+            "at the first step of a sequence": index == 0,
+            "from the second step of a sequence on": index > 0,
+            "in the first sequence": ~after,
+            "in the sequences after the first": after,
+        }
+        found |= {name: _along(mask, [flat], ndim) for name, mask in steps.items()}
     if None not in (row, step, keep) and (shape[row], shape[step]) == tuple(keep.shape):
         steps, last = torch.arange(shape[step]), lengths[:, None] - 1
         cells = {

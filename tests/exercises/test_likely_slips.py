@@ -1,12 +1,17 @@
 """Slips that learners are likely to make, in their own words, are told by name."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import (
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+)
 
 from course_utils.exercises import check
 from course_utils.testing import leak_map, together_equals_alone
@@ -343,6 +348,204 @@ def label_that_crosses(content, document_id):
     return targets
 
 
+@slip("00.2", "one step for all rows")
+def the_first_length_for_all(output, lengths):
+    return output[:, lengths[0] - 1]
+
+
+@slip("00.2", "one step for all rows")
+def the_shortest_length_for_all(output, lengths):
+    return output[:, int(min(lengths)) - 1, :]
+
+
+@slip("01.5", "id 0 not counted")
+def right_mask_and_ids_counted(table, texts):
+    ids = pad_sequence(texts, batch_first=True)
+    keep = keep_of(ids, torch.tensor([len(text) for text in texts]))
+    return (table[ids] * keep[..., None]).sum(1) / (ids != 0).sum(1)[:, None]
+
+
+@slip("01.5", "id 0 left out of the sum")
+def ids_masked_and_lengths_counted(table, texts):
+    ids = pad_sequence(texts, batch_first=True)
+    lengths = torch.tensor([len(text) for text in texts])
+    return (table[ids] * (ids != 0)[..., None]).sum(1) / lengths[:, None]
+
+
+@slip("02.3", "the highest layer first")
+def layers_reversed(h_n):
+    return torch.stack([torch.cat([h_n[i], h_n[i + 1]], 1) for i in range(len(h_n) - 2, -1, -2)])
+
+
+@slip("03.1", "the first real step")
+def argmax_of_the_mask(keep_mask):
+    lengths = keep_mask.int().argmax(dim=1)
+    return lengths, (keep_mask != (torch.arange(keep_mask.shape[1]) < lengths[:, None])).any(1)
+
+
+@slip("03.1", "argmin in place of argmax")
+def argmin_from_the_end(keep_mask):
+    lengths = keep_mask.sum(1)
+    return lengths, keep_mask.shape[1] - torch.argmin(keep_mask.flip(1).int(), 1) != lengths
+
+
+@slip("03.1", "a full row taken for one with a hole")
+def a_hole_before_the_length(keep_mask):
+    lengths = keep_mask.sum(-1)
+    return lengths, keep_mask.float().argmin(-1) < lengths
+
+
+@slip("03.4", "the steps of one micro-batch counted")
+def the_last_count(weight, micro_batches):
+    for *_, keep in micro_batches:
+        count = keep.sum().item()
+    for steps, targets, keep in micro_batches:
+        loss = F.cross_entropy((steps @ weight.T)[keep], targets[keep], reduction="sum")
+        (loss / count).backward()
+    return weight.grad
+
+
+@slip("03.5", "scores of 0 at padding")
+def zeros_among_the_scores(values, scores, keep_mask):
+    weights = torch.softmax(torch.where(keep_mask, scores, 0.0), dim=-1)
+    return torch.einsum("bt,btd->bd", weights, values.masked_fill(~keep_mask[..., None], 0))
+
+
+@slip("03.5", "masked after the softmax, and divided again")
+def zeros_among_the_scores_and_renormalised(values, scores, keep_mask):
+    weights = torch.where(keep_mask, scores, 0.0).softmax(1) * keep_mask
+    weights = weights / weights.sum(1, keepdim=True)
+    return torch.einsum("bt,btd->bd", weights, values.masked_fill(~keep_mask[..., None], 0))
+
+
+def scores_of(query, key):
+    return query @ key.mT / query.shape[-1] ** 0.5
+
+
+@slip("04.3", "queries masked in place of keys")
+def rows_masked(query, key, value, keep_mask):
+    return scores_of(query, key).masked_fill(~keep_mask[:, :, None], -torch.inf).softmax(-1) @ value
+
+
+@slip("04.3", "queries masked in place of keys")
+def rows_masked_by_a_large_number(query, key, value, keep_mask):
+    scores = scores_of(query, key).masked_fill(~keep_mask.unsqueeze(2), -1e9)
+    return scores.softmax(-1) @ value
+
+
+@slip("04.3", "padded queries masked as well")
+def rows_and_columns_masked(query, key, value, keep_mask):
+    both = keep_mask[:, :, None] & keep_mask[:, None, :]
+    return scores_of(query, key).masked_fill(~both, -torch.inf).softmax(-1).nan_to_num() @ value
+
+
+@slip("04.3", "scores of 0")
+def scores_times_mask(query, key, value, keep_mask):
+    weights = (scores_of(query, key) * keep_mask[:, None]).softmax(-1)
+    return weights @ value * keep_mask.any(1)[:, None, None]
+
+
+@slip("04.3", "0 times infinity")
+def mask_times_infinity(query, key, value, keep_mask):
+    hidden = (~keep_mask).float()[:, None] * float("-inf")
+    return (scores_of(query, key) + hidden).softmax(-1) @ value
+
+
+@slip("04.3", "masked after the softmax, and divided again")
+def attention_renormalised(query, key, value, keep_mask):
+    weights = scores_of(query, key).softmax(-1) * keep_mask[:, None]
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-6) @ value
+
+
+@slip("04.4", "the wrong side filled")
+def decoder_filled_where_real(decoder, target, memory, target_keep_mask, memory_keep_mask):
+    output = decoder(
+        target,
+        memory,
+        tgt_mask=nn.Transformer.generate_square_subsequent_mask(target.shape[1]),
+        memory_key_padding_mask=~memory_keep_mask,
+    )
+    return output.masked_fill(target_keep_mask[..., None], 0)
+
+
+@slip("07.3", "from 1")
+def positions_from_1(document_id):
+    same = document_id[:, :, None] == document_id[:, None, :]
+    return same.tril().sum(2)
+
+
+@slip("07.3", "one long row")
+def a_counter_for_each_number(document_id):
+    seen, positions = {}, torch.zeros_like(document_id)
+    for row in range(document_id.shape[0]):
+        for step in range(document_id.shape[1]):
+            number = int(document_id[row, step])
+            if number >= 0:
+                positions[row, step] = seen.get(number, 0)
+                seen[number] = seen.get(number, 0) + 1
+    return positions
+
+
+@slip("07.3", "one long row")
+def a_counter_set_to_0_once(document_id):
+    positions, count = torch.zeros_like(document_id), 0
+    for row in range(len(document_id)):
+        for step in range(document_id.shape[1]):
+            if step > 0 and document_id[row, step] != document_id[row, step - 1]:
+                count = 0
+            if document_id[row, step] >= 0:
+                positions[row, step] = count
+            count += 1
+    return positions
+
+
+@slip("08.2", "a running sum without a 0 in front")
+def the_sum_up_to_the_first_step(flat, cu_seqlens):
+    sums = torch.cumsum(flat, dim=0)
+    first, last = cu_seqlens[:-1], cu_seqlens[1:] - 1
+    return (sums[last] - sums[first]) / (last - first + 1).unsqueeze(1)
+
+
+@slip("08.2", "one sequence left out")
+def a_range_too_short(flat, cu_seqlens):
+    rows = []
+    for i in range(len(cu_seqlens) - 2):
+        rows.append(flat[cu_seqlens[i] : cu_seqlens[i + 1]].mean(0))
+    return torch.stack(rows)
+
+
+@slip("08.3", "rolled round")
+def rolled_in_each_sequence(x, weight, cu_seqlens):
+    found = []
+    for begin, end in pairwise(cu_seqlens):
+        one = x[begin:end]
+        found.append(sum(weight[back] * one.roll(back, dims=0) for back in range(len(weight))))
+    return torch.cat(found)
+
+
+@slip("08.4", "all rows at once")
+def row_not_looked_up(document_id, b, q, kv):
+    return (document_id[:, q] == document_id[:, kv]) & (kv <= q)
+
+
+@slip("09.1", "a mean of means")
+def own_count_after_the_exchange(loss_sum, count, all_reduce, ranks):
+    total = count.clone()
+    all_reduce(total)
+    return loss_sum / count
+
+
+@slip("09.1", "the count of this rank")
+def own_count_times_ranks(loss_sum, count, all_reduce, ranks):
+    all_reduce(count.clone())
+    return loss_sum / count.clamp(min=1) * ranks
+
+
+@slip("09.4", "the last one always dropped")
+def whole_columns_only(right, count):
+    return right[:, : count // right.shape[0]].mean()
+
+
 @pytest.mark.parametrize(
     ("id", "name", "answer"), SLIPS, ids=[f"{id} {one.__name__}" for id, _, one in SLIPS]
 )
@@ -358,3 +561,95 @@ def test_a_test_that_rejects_right_models_is_not_told_of_what_it_never_called():
     verdict = check("05.4", passes)
     assert "You reject 3 of 3 that are right" in verdict.text and "too strict" in verdict.text
     assert "leak_map" not in verdict.text
+
+
+# What is said of answers that no misconception names: how, and not "not equal".
+SAID = []
+
+
+def says(id, *words):
+    """Enter a wrong answer with words that its explanation must have."""
+
+    def enter(function):
+        SAID.append((id, words, function))
+        return function
+
+    return enter
+
+
+@says("01.3", "rounded down")
+def whole_speed_up(lengths, batch_size):
+    return sum(len(one) * one.max() for one in lengths.split(batch_size)) // lengths.sum()
+
+
+@says("01.4", "one step of `padded`")
+def the_first_step(padded, lengths):
+    return padded[:, 0]
+
+
+@says("01.4", "returned a list; its values are right")
+def rows_in_a_list(padded, lengths):
+    return [row[:length].mean(0) for row, length in zip(padded, lengths, strict=True)]
+
+
+@says("01.1", "The second result", "the same")
+def features_in_place_of_steps(sequences):
+    return pad_sequence(sequences, batch_first=True), torch.tensor([s.shape[1] for s in sequences])
+
+
+@says("02.1", "a list", "one tensor is expected")
+def one_by_one(lstm, sequences):
+    return [lstm(sequence[None])[0][0] for sequence in sequences]
+
+
+@says("02.5", "Every number is wrong")
+def the_mean_of_all_outputs(lstm, padded, lengths):
+    packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(lstm(packed)[0], batch_first=True)[0].mean(1)
+
+
+@says("03.3", "only where some target is -100")
+def nothing_if_anything_is_ignored(logits, targets):
+    if (targets == -100).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits, targets)
+
+
+@says("03.3", "the number of classes")
+def divided_by_the_classes(logits, targets):
+    return F.cross_entropy(logits, targets, reduction="sum") / logits.shape[1]
+
+
+@says("06.3", "too small wherever")
+def batch_by_batch(before, now):
+    pairs = [[set(combinations(sorted(batch), 2)) for batch in epoch] for epoch in (before, now)]
+    both = sum(len(one & other) for one, other in zip(*pairs, strict=False))
+    return both / sum(map(len, pairs[1]))
+
+
+@says("08.3", "only in the sequences after the first")
+def only_the_first_sequence(x, weight, cu_seqlens):
+    first = x[: cu_seqlens[1]]
+    moved = [F.pad(first, (0, 0, back, 0))[: len(first)] for back in range(len(weight))]
+    mine = sum(one * share for one, share in zip(moved, weight, strict=True))
+    return torch.cat([mine, x[cu_seqlens[1] :]])
+
+
+@says("09.3", "your lists hold [2, 2, 1]", "[2, 2, 2]")
+def split_once(batches, ranks):
+    batches = list(batches)
+    if len(batches) % ranks:
+        largest = max(batches, key=len)
+        place, half = batches.index(largest), (len(largest) + 1) // 2
+        batches[place : place + 1] = [largest[:half], largest[half:]]
+    return [batches[rank::ranks] for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(
+    ("id", "words", "answer"), SAID, ids=[f"{id} {one.__name__}" for id, _, one in SAID]
+)
+def test_what_has_no_name_is_explained(id, words, answer):
+    verdict = check(id, answer)
+    assert verdict.kind == "explained", verdict
+    for word in words:
+        assert word in verdict.text, verdict
