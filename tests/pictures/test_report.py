@@ -23,14 +23,15 @@ def test_a_wrong_report_shows_who_differs_by_how_much():
     report = batch_invariance(Mean(lambda x, n: x.mean(1)), SAMPLES, pad)
     shown = texts(invariance_picture(report))
     wrong = of(report, "alone").wrong
+    most = max(wrong, key=wrong.get)  # which, depends on the random weights
     for share in wrong.values():
         assert f"≠ {100 * share:.0f}%" in shown or f"≠ {100 * share:.2g}%" in shown
     equal = sum(4 - len(of(report, q.name).wrong) for q in report.questions[:5])
     assert shown.count("=") == equal
     assert "head.weight" in shown and "= equal" in shown  # its bias sees no padding
-    assert "alone: B by" in invariance_picture(report).alt
+    assert f"alone: {'ABCD'[most]} by" in invariance_picture(report).alt
     numbered = invariance_picture(report, numbered=True)
-    assert "alone: sample 1 by" in numbered.alt and "sample 3" in texts(numbered)
+    assert f"alone: sample {most} by" in numbered.alt and "sample 3" in texts(numbered)
     assert (
         "(training)" in shown[0]
         and "(inference)" in texts(invariance_picture(report, "inference"))[0]
