@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -232,7 +233,7 @@ def torchrun(file: str | Path, ranks: int, *arguments: str, seconds: float = 120
         TimeoutError: they were not done in time.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={ranks}", str(file), *arguments]
+    command += [f"--nproc-per-node={ranks}", "-m", "course_utils.ranks", str(file), *arguments]
     # Gloo finds its address by the machine's name, which may not resolve, so use the loopback.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     if sys.platform == "darwin":
@@ -298,3 +299,22 @@ def work_and_wait(
         dist.all_reduce(torch.zeros(1), group=group)  # as for the gradients
         work, wait = work + done - start, wait + time.perf_counter() - done
     return work, wait
+
+
+def _run_and_leave(file: str, *arguments: str) -> None:
+    """Run a file as Python does, and leave the process at once when it has come to its end.
+
+    DistributedDataParallel keeps gloo's threads, `destroy_process_group` or not. Python's own end
+    may come upon one of them that frees a tensor, and the process aborts with all its work done.
+    On a busy machine, this was seen once in some hundred starts.
+    """
+    sys.argv = [file, *arguments]
+    sys.path.insert(0, str(Path(file).resolve().parent))
+    runpy.run_path(file, run_name="__main__")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _run_and_leave(*sys.argv[1:])

@@ -201,6 +201,17 @@ def test_processes_that_fail_or_take_too_long_are_ended_and_told(tmp_path):
     assert time.monotonic() - start < 60
 
 
+def test_a_file_is_run_as_python_does_and_left_at_its_end(tmp_path):
+    (tmp_path / "beside.py").write_text("number = 7")
+    file = tmp_path / "ranks.py"
+    file.write_text(
+        "import atexit, os, sys\nfrom beside import number\n"
+        "atexit.register(os.abort)  # as one of gloo's threads may do then\n"
+        "print(__name__, number, sys.argv[1:])\n"
+    )
+    assert list(torchrun(file, 1, "a")) == ["__main__ 7 ['a']"]
+
+
 def test_work_and_wait_needs_a_group():
     with pytest.raises((RuntimeError, ValueError)):
         work_and_wait([1])
