@@ -640,7 +640,9 @@ FAST_PATH = Exercise(
         slip("one step of the future is seen", {".tril()": ".tril(1)"}).teach("""
             `tril(1)` keeps one diagonal above the main one, so each step sees the next one. Use
             `tril()`."""),
-        slip("queries and keys swapped", {"(query, key,": "(key, query,"}).teach("""
+        slip(
+            "queries and keys swapped", {"attention(query, key,": "attention(key, query,"}
+        ).teach("""
             The queries ask, and the keys are asked: pass `query, key, value`, in this order."""),
         slip("never causal", _NEVER_CAUSAL).teach("`causal` changes nothing in your answer."),
         slip("either in place of both", _EITHER).teach("""
