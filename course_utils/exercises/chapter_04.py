@@ -264,7 +264,7 @@ def safe_attention(query, key, value, keep_mask):
     keep = keep_mask[:, None, :]
     empty = ~keep.any(dim=2, keepdim=True)
     scores = query @ key.transpose(1, 2) / query.shape[2] ** 0.5
-    # A row with no key keeps its scores, so that its softmax is finite, and is then set to 0.
+    # A row with no key keeps its scores, so its softmax is finite, and is set to 0.
     weights = scores.masked_fill(~keep & ~empty, -torch.inf).softmax(dim=2)
     return weights.masked_fill(empty, 0) @ value
 

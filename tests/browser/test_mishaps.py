@@ -79,7 +79,12 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     answer.click()
     page.keyboard.press("Control+End")
     page.keyboard.insert_text(": 42")
+    file = lab.work / "notebooks" / one.name
     page.keyboard.press("Control+s")
+    for _ in range(600):  # a save that comes after the kernel's end would lose the panel
+        if "# my answer: 42" in file.read_text():
+            break
+        page.wait_for_timeout(100)
     expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
     one.menu("Kernel", "Shut Down Kernel")
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="unknown"]').first.wait_for()
@@ -89,7 +94,6 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     assert one.errors() == []
 
     # Saved without a cell having been run: the file is the same, and the panel still there after.
-    file = lab.work / "notebooks" / one.name
     before, written = file.read_bytes(), file.stat().st_mtime_ns
     page.keyboard.press("Control+s")
     for _ in range(300):

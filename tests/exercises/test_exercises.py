@@ -57,6 +57,8 @@ def test_audit_finds_nothing(one):
     assert paragraph.count("\n    - ") == len(one.misconceptions)
     assert len(one.hints) == 2 and all(one.hints)
     assert one.id[:2].isdigit() and one.minutes > 0
+    # What is wider than a page of a notebook has to be scrolled, and keys do not reach it.
+    assert max(map(len, one.source.splitlines())) <= 91
 
 
 @pytest.mark.parametrize("one", EXERCISES.values(), ids=EXERCISES)
