@@ -37,6 +37,19 @@ def run_panel(opened: NotebookPage) -> None:
     opened.page.keyboard.press("Control+Enter")
 
 
+def save(lab, one):
+    """Save a notebook, wait until its file is written, and return the file."""
+    file = lab.work / "notebooks" / one.name
+    written = file.stat().st_mtime_ns
+    one.page.keyboard.press("Control+s")
+    for _ in range(600):
+        if file.stat().st_mtime_ns != written:
+            expect(one.page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
+            return file
+        one.page.wait_for_timeout(100)
+    raise AssertionError(f"{one.name} was not saved")
+
+
 def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     page.on("dialog", lambda dialog: dialog.accept())
     other_page = page.context.new_page()
@@ -55,7 +68,7 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     other_page.close()
 
     # The page is reloaded: the panel comes back from its kernel as it was left.
-    page.keyboard.press("Control+s")
+    save(lab, one)
     page.reload()
     expect(slider).to_have_value("4", timeout=60_000)
     expect(cells).to_have_count(40)
@@ -79,13 +92,8 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     answer.click()
     page.keyboard.press("Control+End")
     page.keyboard.insert_text(": 42")
-    file = lab.work / "notebooks" / one.name
-    page.keyboard.press("Control+s")
-    for _ in range(600):  # a save that comes after the kernel's end would lose the panel
-        if "# my answer: 42" in file.read_text():
-            break
-        page.wait_for_timeout(100)
-    expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
+    file = save(lab, one)
+    assert "# my answer: 42" in file.read_text()
     one.menu("Kernel", "Shut Down Kernel")
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="unknown"]').first.wait_for()
     page.reload()
@@ -94,13 +102,9 @@ def test_two_notebooks_a_reload_a_restart_and_the_next_day(lab, page):
     assert one.errors() == []
 
     # Saved without a cell having been run: the file is the same, and the panel still there after.
-    before, written = file.read_bytes(), file.stat().st_mtime_ns
-    page.keyboard.press("Control+s")
-    for _ in range(300):
-        if file.stat().st_mtime_ns != written:
-            break
-        page.wait_for_timeout(100)
-    assert file.stat().st_mtime_ns != written and file.read_bytes() == before
+    before = file.read_bytes()
+    save(lab, one)
+    assert file.read_bytes() == before
     page.reload()
     expect(cells).to_have_count(40, timeout=60_000)
     assert one.errors() == []
