@@ -22,6 +22,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -120,9 +121,13 @@ def run(path: pathlib.Path, name: str, changes: dict[str, str], log: pathlib.Pat
     command = [sys.executable, "-m", "pytest", "-q", "--color=no", f"--junitxml={report}"]
     command += ["-p", "no:cacheprovider", "--nbval", "--nbval-current-env"]
     command += ["--nbval-cell-timeout=600", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg"]
-    done = subprocess.run(
-        [*command, str(path)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    # torch keeps what it has compiled, and finds it again whatever the kernels are by then: what
+    # was compiled for AVX-512 gave FlexAttention wrong numbers with AVX2 (torch 2.13).
+    with tempfile.TemporaryDirectory() as compiled:
+        environment["TORCHINDUCTOR_CACHE_DIR"] = compiled
+        done = subprocess.run(
+            [*command, str(path)], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
     report.with_suffix(".txt").write_text(done.stdout + done.stderr)
     if done.returncode not in (0, 1) or not report.exists():
         said = f"pytest ended with {done.returncode}:\n{done.stdout}"

@@ -46,6 +46,18 @@ def test_a_cell_that_raises_has_come_out_differently(book, tmp_path):
     assert claims.run(book, "one", {}, tmp_path / "log") == [0]
 
 
+def test_nothing_that_another_run_has_compiled_is_found(book, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    notebook = nbformat.read(book, as_version=4)
+    notebook.cells[1].source = (
+        "import os\nfolder = os.environ['TORCHINDUCTOR_CACHE_DIR']\n"
+        f"assert folder != {str(tmp_path)!r} and os.listdir(folder) == []"
+    )
+    notebook.cells[1].outputs = []
+    nbformat.write(notebook, book)
+    assert claims.run(book, "one", {}, tmp_path / "log") == []
+
+
 def test_a_run_that_never_comes_to_the_cells_is_no_success(tmp_path):
     with pytest.raises(RuntimeError, match=r"05_gone\.ipynb, plain: pytest ended with 4"):
         claims.run(tmp_path / "05_gone.ipynb", "plain", {}, tmp_path / "log")
